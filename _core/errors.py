@@ -1,0 +1,29 @@
+"""What can go wrong, as types. Every message says what happened and what to do."""
+
+
+class AtfError(Exception):
+    """The root of all errors that atf raises itself."""
+
+
+class UsageError(AtfError):
+    """An argument or option that cannot be used."""
+
+
+class SegmentError(AtfError):
+    """Shared memory could not be had: no permission, a limit, or it is gone."""
+
+
+class OutputError(AtfError):
+    """The place for the trace cannot be written."""
+
+
+class SessionError(AtfError):
+    """The session is not in a state for this (already recording, not recording, stale)."""
+
+
+class FormatError(AtfError):
+    """A file is not an ATF v2 file, is of a version this release does not know, or is beyond recovery."""
+
+
+class TraceIncomplete(AtfError):
+    """The question needs records that were lost or never written."""
