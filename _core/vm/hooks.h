@@ -28,7 +28,8 @@ extern atf_vm_state atf_vm __attribute__((visibility("hidden")));
 #define ATF_WORD_SECRET_ARGS 4u  /* an argument's name is a secret's */
 #define ATF_WORD_SECRET_NAME 8u  /* the function's name is: its result is masked */
 #define ATF_WORD_TEST (0xFFFFull << 48 | ATF_WORD_EXCLUDED)
-#define ATF_GENERATIONS 0xFFFFu
+#define ATF_GENERATIONS 0xFFFEu
+#define ATF_NO_KEY UINT64_MAX /* matches no word */
 #define ATF_MODULES 0xFFFFu
 
 static inline uint64_t atf_word_function(uint64_t word)
@@ -70,9 +71,6 @@ uint64_t atf_c_word(PyObject *callable);
 
 /* codes.c */
 int atf_codes_start(void); /* -1 with an exception set */
-typedef struct atf_module atf_module;
-uint64_t atf_module_function(PyObject *module_name, PyObject *file, PyObject *code_file, int only_refused, uint32_t line,
-                             const char *name, size_t name_bytes, uint64_t known);
 
 /* filter.c */
 int atf_filter_check(PyObject *globs, const char *argument); /* -1 with an exception set */

@@ -1,10 +1,17 @@
 /* The calls that are in progress in a thread when it is first seen get their CALL then, outermost first, so that
  * their ends have a beginning. */
 #include "hooks.h"
+#include <frameobject.h>
 #if PY_VERSION_HEX < 0x030B0000
-#define frame_globals(f) (Py_XINCREF((f)->f_globals), (f)->f_globals)
+static PyObject *frame_globals(PyFrameObject *f)
+{
+    Py_INCREF(f->f_globals);
+    return f->f_globals;
+}
+#define frame_receiver(f) ((f)->f_code->co_argcount > 0 ? (f)->f_localsplus[0] : NULL)
 #else
 #define frame_globals(f) PyFrame_GetGlobals(f)
+#define frame_receiver(f) NULL
 #endif
 
 _Thread_local PyCodeObject *atf_entering __attribute__((tls_model("initial-exec"), visibility("hidden")));
@@ -30,7 +37,7 @@ static uint64_t word_of(PyFrameObject *frame, PyCodeObject *code)
     uint64_t word = atf_code_word(code);
     if (atf_word_current(word)) return word;
     PyObject *globals = frame_globals(frame);
-    word = atf_code_resolve(code, globals, NULL);
+    word = atf_code_resolve(code, globals, frame_receiver(frame));
     Py_XDECREF(globals);
     return word;
 }

@@ -83,6 +83,7 @@ int atf_vm_stop(void)
     atf_eval_frame_stop(); /* after a switch to the profile hook there is still something to let go */
 #endif
     atf_vm.mechanism = ATF_NONE;
+    atf_vm.key = ATF_NO_KEY;
     atf_vm.epoch++;
     forget_filters();
     return result;
