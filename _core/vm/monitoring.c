@@ -97,7 +97,9 @@ CALLBACK(on_throw)
     if (!atf_word_included(word)) Py_RETURN_NONE;
     long offset = PyLong_AsLong(args[1]);
     int started = offset / INSTRUCTION_BYTES >= CODE->_co_firsttraceable;
-    atf_write(t, started ? ATF_RESUME : ATF_CALL, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
+    uint32_t depth = ++t->depth;
+    if (!started && atf_vm.args) write_call_args(t, ATF_CALL, word, depth, CODE);
+    else atf_write(t, started ? ATF_RESUME : ATF_CALL, atf_word_function(word), depth, ATF_NO_DETAIL);
     Py_RETURN_NONE;
 }
 
