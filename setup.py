@@ -22,7 +22,7 @@ LINK = ["-pthread", *[flag for flag in FLAGS[KIND] if flag.startswith("-fsanitiz
 # C that belongs to a module beside its .pyx.
 SOURCES = {
     "recorder": ["atf/_core/producer.c", *sorted(glob.glob("atf/_core/vm/*.c"))],
-    "drain": ["atf/_core/drain.c", "atf/_core/writer.c"],
+    "drain": [f"atf/_core/{name}.c" for name in ("engine", "source", "links", "writer")],
 }
 
 checked = KIND in ("debug", "asan", "ubsan")
