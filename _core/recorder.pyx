@@ -9,9 +9,17 @@ from libc.string cimport memcpy, strlen, strncpy
 
 import sys
 
-from atf._core.errors import UsageError
+from atf._core.errors import SessionError, UsageError
 from atf._core.shm cimport ATF_NAME_FUNCTION, ATF_NAME_MODULE, Segments
 from atf._core.layout cimport ATF_CALL, ATF_EXCEPTION, ATF_INSTANT, ATF_NO_DETAIL, ATF_RETURN
+
+cdef extern from "vm/vm.h":
+    enum:
+        ATF_LEVEL_CALLS, ATF_LEVEL_RETURNS, ATF_VM_C, ATF_VM_ARGS, ATF_VM_REPR
+    int atf_vm_start(int level, object included, object excluded, int options) except -1
+    int atf_vm_stop() except -1
+    void atf_vm_forked()
+    const char *atf_vm_mechanism()
 
 cdef Segments _segments = None
 cdef dict _ids = {}          # name -> function id, of this session
@@ -71,12 +79,31 @@ def record(uint32_t kind, uint64_t function_id):
 LEVEL_CALLS, LEVEL_RETURNS, LEVEL_C, LEVEL_ARGS = 1, 2, 4, 8
 
 
-def start_hooks(int level, included, excluded):
-    pass
+def start_hooks(int level, tuple included, tuple excluded, bint repr=False):
+    """Set the hooks of the Python VM. ``level``: LEVEL_ bits; ``included``, ``excluded``: globs on module names.
+
+    SessionError when other tools hold what the hooks need, UsageError for an argument that cannot be used.
+    """
+    cdef int options = (ATF_VM_C if level & LEVEL_C else 0) | (ATF_VM_ARGS if level & LEVEL_ARGS else 0) | (ATF_VM_REPR if repr else 0)
+    try:
+        atf_vm_start(ATF_LEVEL_CALLS if level & LEVEL_CALLS else ATF_LEVEL_RETURNS, included, excluded, options)
+    except RuntimeError as error:
+        raise SessionError(str(error)) from None
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from None
 
 
-def stop_hooks(forked=False):
-    pass
+def stop_hooks(bint forked=False):
+    """Remove the hooks; nothing when there are none. ``forked``: in a child, whose session is the parent's."""
+    if forked:
+        atf_vm_forked()
+    else:
+        atf_vm_stop()
+
+
+def hooks():
+    """How Python calls are seen now: ``"sys.monitoring"``, ``"eval frame"``, ``"profile"``, or ``""``."""
+    return atf_vm_mechanism().decode()
 
 
 @cython.final
