@@ -8,6 +8,10 @@ from __future__ import annotations
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 from atf._core import recorder, segment
 from atf._core.errors import AtfError, SessionError, UsageError
 from atf import runtime
@@ -69,6 +73,10 @@ class Recording:
 
     def begin(self) -> None:
         """Make the segments, announce them, set the hooks."""
+        self.begin_with(None)
+
+    def begin_with(self, drained_by: Callable[[segment.SegmentSet, str], None] | None) -> None:
+        """The same; ``drained_by`` is called between announcing and the first event: this process drains itself."""
         global _active
         if _active is not None:
             raise SessionError("this process is recording already: stop that recording first (one at a time in a process)")
@@ -83,6 +91,9 @@ class Recording:
         try:
             if self.session:
                 self._announce()
+                if drained_by is not None:
+                    assert self.file
+                    drained_by(self.segments, self.file)
             recorder.open_session(self.segments.segments)
             if config.get("python", "1") == "1":
                 recorder.start_hooks(self.level, _globs(config.get("include", "")), _globs(config.get("exclude", "")))
