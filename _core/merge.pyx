@@ -9,7 +9,8 @@ import numpy
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from atf._core.errors import FormatError, UsageError
-from atf._core.layout cimport atf_event
+from atf._core.layout cimport atf_event, ATF_GAP
+from atf._core.layout import EVENT_DTYPE
 
 cdef extern from "merge.h" nogil:
     ctypedef struct atf_idmap:
@@ -86,6 +87,7 @@ cdef class Merge:
 
     cdef atf_merge merge
     cdef object keep
+    cdef bint busy
 
     def __cinit__(
         self, arrays, uint64_t start_ns=0, uint64_t end_ns=0xFFFFFFFFFFFFFFFF, *,
@@ -137,13 +139,36 @@ cdef class Merge:
         """
         if room <= 0:
             raise UsageError(f"room for {room} events: ask for at least one")
+        if self.busy:
+            raise UsageError("this merge is being read by another thread: give each thread its own")
         threads = numpy.empty(room, dtype=numpy.uint32)
         positions = numpy.empty(room, dtype=numpy.uint32)
         cdef uint32_t[::1] thread_out = threads, position_out = positions
         cdef uint64_t n
+        self.busy = True
         with nogil:
             n = atf_merge_take(&self.merge, &thread_out[0], &position_out[0], room)
+        self.busy = False
         return threads[:n], positions[:n]
+
+    def gather(self, const uint32_t[::1] threads, const uint32_t[::1] positions):
+        """The events that `take` named, as one structured array (a copy)."""
+        rows = numpy.empty(threads.shape[0], dtype=EVENT_DTYPE)
+        cdef atf_event[::1] out = rows
+        cdef Py_ssize_t i
+        cdef const atf_stream *stream
+        cdef bint outside = False
+        if threads.shape[0] != positions.shape[0]:
+            raise UsageError("threads and positions differ in length")
+        with nogil:
+            for i in range(threads.shape[0]):
+                if threads[i] >= self.merge.count or positions[i] >= self.merge.streams[threads[i]].end - self.merge.streams[threads[i]].base:
+                    outside = True
+                    break
+                out[i] = self.merge.streams[threads[i]].base[positions[i]]
+        if outside:
+            raise UsageError("a thread or position outside of this merge")
+        return rows
 
     def chunks(self, Py_ssize_t chunk=65536):
         """Iterates over what is left as (thread, index_seq) arrays of `chunk` events each, the last one shorter."""
@@ -204,6 +229,34 @@ cdef class Merge:
                     n += 1
                 event += 1
         return result
+
+
+def distinct_functions(arrays):
+    """The function ids (uint64, shape (M,), in order of first appearance) of all events but GAPs, whose field counts losses."""
+    cdef const atf_event[::1] events
+    cdef IdSet seen = IdSet()
+    cdef uint64_t last = 0
+    cdef Py_ssize_t i
+    cdef bint any_seen = False
+    found = []
+    for array in arrays:
+        events = array
+        i = 0
+        while i < events.shape[0]:
+            with nogil:
+                while i < events.shape[0]:
+                    if events[i].event_kind != ATF_GAP and not (any_seen and events[i].function_id == last):
+                        last = events[i].function_id
+                        any_seen = True
+                        if atf_idmap_get(&seen.map, last) == ATF_IDMAP_NONE:
+                            break
+                    i += 1
+            if i < events.shape[0]:
+                if not atf_idmap_put(&seen.map, last, 0):
+                    raise MemoryError
+                found.append(last)
+                i += 1
+    return numpy.array(found, dtype=numpy.uint64)
 
 
 def merge(arrays, start_ns=0, end_ns=0xFFFFFFFFFFFFFFFF, *, chunk=65536, **filters):

@@ -48,6 +48,7 @@ cdef extern from "totals.h" nogil:
     ctypedef struct atf_totals:
         uint64_t *count
         uint64_t *total_ns
+        uint64_t *active_ns
         uint64_t *self_ns
         uint64_t *min_ns
         uint64_t *max_ns
@@ -146,19 +147,23 @@ def match(arrays, end_ns=None, spaces=None):
 
     arrays: one structured array of events a thread (`layout.EVENT_DTYPE`, contiguous). end_ns: when the trace ended,
     which is where open spans end; default: the latest timestamp. spaces: the number of the process of each
-    array, non-decreasing; default: all of one process.
+    array, non-decreasing; default: all of one process. end_ns may also be a list with one end for each array.
     """
     cdef const atf_event[::1] events
     cdef _Matcher matcher = _Matcher()
     cdef atf_matcher *m = &matcher.m
-    cdef uint64_t last_ns, rows = 0
+    cdef uint64_t rows = 0, last_ns
     cdef uint32_t base = 0
     cdef int done
     arrays = list(arrays)
     spaces = [0] * len(arrays) if spaces is None else list(spaces)
     if len(spaces) != len(arrays) or spaces != sorted(spaces):
         raise UsageError("spaces: give one number for each array, in rising order")
-    last_ns = end_ns if end_ns is not None else max((int(a["timestamp_ns"].max()) for a in arrays if len(a)), default=0)
+    if end_ns is None:
+        end_ns = max((int(a["timestamp_ns"].max()) for a in arrays if len(a)), default=0)
+    ends = list(end_ns) if isinstance(end_ns, (list, tuple)) else [end_ns] * len(arrays)
+    if len(ends) != len(arrays):
+        raise UsageError("end_ns: give one end, or one for each array")
     for array in arrays:
         events = array
         if events.shape[0] > 0xFFFFFFFF:
@@ -176,6 +181,7 @@ def match(arrays, end_ns=None, spaces=None):
             matcher.next_space()
         events = array
         done = 1
+        last_ns = ends[number]
         begin = m.row
         if events.shape[0]:
             with nogil:
@@ -200,10 +206,11 @@ def match(arrays, end_ns=None, spaces=None):
 
 
 def totals(columns, const uint32_t[::1] key, const uint32_t[::1] group, uint32_t groups):
-    """Sums by group: {count, total_ns, self_ns, min_ns, max_ns, exceptions}, each uint64 of shape (groups,).
+    """Sums by group: {count, total_ns, active_ns, self_ns, min_ns, max_ns, exceptions}, each uint64 of shape (groups,).
 
     key: one of the columns `function` or `thread`; group: the group of each value of the key, below `groups`.
-    Times are active times. total_ns leaves out spans that have a span of the same group above them, so recursion counts once.
+    Times are active times. active_ns is the plain sum; total_ns leaves out spans that have a span of the same group
+    above them, so that recursion counts once.
     """
     cdef atf_totals t
     cdef uint64_t[::1] view
@@ -211,7 +218,7 @@ def totals(columns, const uint32_t[::1] key, const uint32_t[::1] group, uint32_t
     cdef int64_t[::1] path
     cdef atf_columns c = _pointers(columns)
     cdef uint64_t rows = len(columns)
-    names = ("count", "total_ns", "self_ns", "min_ns", "max_ns", "exceptions")
+    names = ("count", "total_ns", "active_ns", "self_ns", "min_ns", "max_ns", "exceptions")
     result = {name: numpy.zeros(groups, dtype=numpy.uint64) for name in names}
     if rows == 0 or groups == 0:
         return result
@@ -219,6 +226,7 @@ def totals(columns, const uint32_t[::1] key, const uint32_t[::1] group, uint32_t
         raise UsageError("key and group do not fit the columns: one key a row, one group a key, groups below their number")
     view = result["count"]; t.count = &view[0]
     view = result["total_ns"]; t.total_ns = &view[0]
+    view = result["active_ns"]; t.active_ns = &view[0]
     view = result["self_ns"]; t.self_ns = &view[0]
     view = result["min_ns"]; t.min_ns = &view[0]
     view = result["max_ns"]; t.max_ns = &view[0]

@@ -4,7 +4,7 @@
 #include "spans.h"
 
 typedef struct atf_totals {
-    uint64_t *count, *total_ns, *self_ns, *min_ns, *max_ns, *exceptions; /* one entry a group; min_ns is set by the first row */
+    uint64_t *count, *total_ns, *active_ns, *self_ns, *min_ns, *max_ns, *exceptions; /* one entry a group; min_ns is set by the first row */
     uint32_t *on_path; /* rows of this group on the path, zeroed by the caller */
     int64_t *path;     /* path[d - 1]: the row at depth d of the chain from the root to the present row */
 } atf_totals;
@@ -38,6 +38,7 @@ static inline void atf_sum(const atf_columns *c, const uint32_t *key, const uint
         uint64_t active = c->active_ns[s];
         atf_path_to(c, key, group, t, c->parent[s], &length);
         if (!t->on_path[g]) t->total_ns[g] += active;
+        t->active_ns[g] += active;
         t->self_ns[g] += c->self_ns[s];
         if (!t->count[g]++ || active < t->min_ns[g]) t->min_ns[g] = active;
         if (active > t->max_ns[g]) t->max_ns[g] = active;

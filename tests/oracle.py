@@ -195,11 +195,11 @@ def spans(threads, trace_end=None):
 
 
 def totals(rows, group):
-    """{group: [count, total, self, min, max, exceptions]}; group(thread, span) names a span's group."""
+    """{group: [count, total, self, min, max, exceptions, active]}; group(thread, span) names a span's group."""
     result = {}
     for thread, span in rows:
         mine = group(thread, span)
-        row = result.setdefault(mine, [0, 0, 0, span.active, 0, 0])
+        row = result.setdefault(mine, [0, 0, 0, span.active, 0, 0, 0])
         above, inside = span.parent, False
         while above is not None and not inside:
             inside, above = group(thread, above) == mine, above.parent
@@ -208,4 +208,5 @@ def totals(rows, group):
         row[2] += max(0, span.active - span.above)
         row[3], row[4] = min(row[3], span.active), max(row[4], span.active)
         row[5] += span.status == "exception"
+        row[6] += span.active
     return result

@@ -90,7 +90,7 @@ def test_totals_are_the_oracles(threads):
         groups = numpy.array([group_of[int(i)] for i in columns.function_ids], dtype=numpy.uint32)
         sums = spans.totals(columns, columns.function, groups, 3)
         want = oracle.totals(found, lambda _, span: group_of[span.function])
-        got = {g: [int(sums[name][g]) for name in ("count", "total_ns", "self_ns", "min_ns", "max_ns", "exceptions")] for g in range(3) if sums["count"][g]}
+        got = {g: [int(sums[name][g]) for name in ("count", "total_ns", "self_ns", "min_ns", "max_ns", "exceptions", "active_ns")] for g in range(3) if sums["count"][g]}
         assert got == want
 
 
