@@ -23,7 +23,10 @@ from atf._core import layout
 _HEADER_BYTES = 64
 _EVENT_BYTES = 32
 _SCAN_RECORDS = 1 << 15
+_TAIL_RECORDS = 1 << 12
 _INDEX_MAGIC, _INDEX_END, _DETAIL_MAGIC, _DETAIL_END = b"ATI2", b"2ITA", b"ATD2", b"2DTA"
+
+_INDEX_END_WORD = struct.unpack("<I", _INDEX_END)[0]
 
 
 class FileReport(NamedTuple):
@@ -121,15 +124,19 @@ cdef _index_end(fd, size, declared, footer_at):
             return count, footer, ()
     if declared and 64 + 32 * declared == footer_at and declared <= room:
         return declared, None, ("the footer is missing or damaged; the header says where the events end",)
-    if size >= 128 and size % 32 == 0:
-        count = (size - 128) // 32
-        footer = _footer(fd, size - 64)
-        if footer and (footer[0] == _INDEX_END) + (footer[2] == count) + (footer[5] == 32 * count) >= 2:
-            return count, None, ("the header does not lead to the footer, which was found at the end",)
-    if room:
-        last = os.pread(fd, 16, 64 + 32 * (room - 1))
-        if last[:4] == _INDEX_END and last[8:] == struct.pack("<Q", room - 1):
-            return room - 1, None, ("the footer is cut",)
+    # Neither leads to the end. A footer may stand in the tail all the same, or a part of one: two of its three
+    # fields that speak of its own position are enough, and no run of real events has two.
+    first = max(0, room - _TAIL_RECORDS)
+    data = os.pread(fd, 32 * (room - first), 64 + 32 * first)
+    count = len(data) // 32
+    words = numpy.frombuffer(data, dtype="<u8", count=4 * count).reshape(count, 4)
+    position = numpy.arange(first, first + count, dtype=numpy.uint64)
+    fits = (words[:, 0] & 0xFFFFFFFF == _INDEX_END_WORD).astype(int) + (words[:, 1] == position)
+    if count > 1:
+        fits[:count - 1] += words[1:, 0] == 32 * position[:count - 1]
+    found = numpy.flatnonzero(fits >= 2)
+    if len(found):
+        return first + int(found[0]), None, ("the header does not lead to the footer, which was found in the tail, or a part of it",)
     return room, None, ()
 
 

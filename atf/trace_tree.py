@@ -73,7 +73,7 @@ class TopRow(NamedTuple):
     module: str
     file: str
     line: int
-    count: int
+    count: int  # type: ignore[assignment]  # the field hides tuple.count
     total_ns: int
     self_ns: int
     min_ns: int

@@ -35,14 +35,12 @@ def recover_index(data):
     if declared and footer_at == 64 + 32 * declared and declared <= count:
         count = declared
     else:
-        last = None
-        if size >= 128 and size % 32 == 0:
-            magic, n, written = footer(size - 64)
-            if (magic == b"2ITA") + (n == count - 2) + (written == 32 * (count - 2)) >= 2:
-                last = count - 2
-        if last is None and count and data[32 + 32 * count :][:4] == b"2ITA" and data[40 + 32 * count :][:8] == struct.pack("<Q", count - 1):
-            last = count - 1
-        count = count if last is None else last
+        for n in range(max(0, count - 4096), count):
+            record, after = data[64 + 32 * n :][:32], data[96 + 32 * n :][:32]
+            whole = len(after) == 32
+            if (record[:4] == b"2ITA") + (record[8:16] == struct.pack("<Q", n)) + (whole and after[:8] == struct.pack("<Q", 32 * n)) >= 2:
+                count = n
+                break
     kept = records(count)
     while kept:
         stamp, _, _, kind, _, _ = struct.unpack("<QQIIII", kept[-1])
