@@ -1,0 +1,111 @@
+"""Merging by time against its oracle."""
+
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atf._core.errors import UsageError
+from atf._core.layout import EVENT_DTYPE
+from atf._core.merge import IdSet, Merge, distinct_functions, merge
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import oracle  # noqa: E402
+
+
+def array(stamps):
+    rows = numpy.zeros(len(stamps), dtype=EVENT_DTYPE)
+    rows["timestamp_ns"] = stamps
+    rows["event_kind"] = 1
+    return rows
+
+
+def pairs(chunks):
+    return [(int(t), int(p)) for threads, positions in chunks for t, p in zip(threads, positions, strict=True)]
+
+
+# Small steps, so that equal times across and within threads are the rule; runs, so that galloping happens.
+STAMPS = st.lists(st.integers(0, 3) | st.just(40), max_size=80).map(lambda steps: numpy.cumsum(steps, dtype=numpy.uint64).tolist())
+TIMES = st.integers(0, 300)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(STAMPS, max_size=9), TIMES, TIMES, st.integers(1, 50))
+def test_merging_is_the_oracles(threads, a, b, chunk):
+    arrays = [array(stamps) for stamps in threads]
+    for window in ((0, 2**64 - 1), (min(a, b), max(a, b)), (max(a, b) + 1, min(a, b))):
+        want = oracle.merge(threads, *window)
+        assert pairs(merge(arrays, *window, chunk=chunk)) == want
+        assert Merge(arrays, *window).count() == len(want)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 2**64 - 1), max_size=30), max_size=6))
+def test_whatever_the_times_every_event_comes_once_and_in_its_threads_order(threads):
+    got = pairs(merge([array(stamps) for stamps in threads], chunk=7))
+    assert sorted(got) == [(t, p) for t, stamps in enumerate(threads) for p in range(len(stamps))]
+    for t in range(len(threads)):
+        assert [p for thread, p in got if thread == t] == list(range(len(threads[t])))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(1, 9), st.integers(0, 4)), max_size=40), min_size=1, max_size=5), st.data())
+def test_filters_leave_what_a_loop_would_leave(threads, data):
+    arrays = []
+    for rows in threads:
+        one = numpy.zeros(len(rows), dtype=EVENT_DTYPE)
+        if rows:
+            steps, one["function_id"], one["event_kind"], one["call_depth"] = zip(*rows, strict=True)
+            one["timestamp_ns"] = numpy.cumsum(steps)
+        arrays.append(one)
+    ids = [data.draw(st.none() | st.sets(st.integers(0, 5))) for _ in arrays]
+    kinds = data.draw(st.sets(st.integers(1, 9)))
+    low, high = data.draw(st.tuples(st.integers(0, 4), st.integers(0, 4)))
+    mask = sum(1 << k for k in kinds)
+
+    def passes(t, p):
+        event = arrays[t][p]
+        named = ids[t] is None or int(event["function_id"]) in ids[t]
+        return named and int(event["event_kind"]) in kinds and low <= event["call_depth"] <= high
+
+    made = lambda: Merge(arrays, kinds=mask, functions=[None if i is None else IdSet(i) for i in ids], min_depth=low, max_depth=high)  # noqa: E731
+    want = [pair for pair in oracle.merge([a["timestamp_ns"].tolist() for a in arrays]) if passes(*pair)]
+    assert pairs(made().chunks(6)) == want
+    assert made().count() == len(want)
+    for t in range(len(arrays)):
+        assert made().select(t).tolist() == [p for thread, p in want if thread == t]
+
+
+def test_gather_gives_the_events_that_were_named():
+    arrays = [array([1, 5, 9]), array([2, 3])]
+    one = Merge(arrays)
+    rows = one.gather(*one.take(10))
+    assert rows["timestamp_ns"].tolist() == [1, 2, 3, 5, 9]
+    with pytest.raises(UsageError):
+        one.gather(numpy.array([2], dtype=numpy.uint32), numpy.array([0], dtype=numpy.uint32))
+    with pytest.raises(UsageError):
+        one.gather(numpy.array([1], dtype=numpy.uint32), numpy.array([2], dtype=numpy.uint32))
+
+
+def test_id_sets_hold_any_number():
+    ids = [0, 1, 2**64 - 1, *(k << 32 for k in range(5000))]
+    one = IdSet(ids)
+    assert all(i in one for i in ids) and 3 not in one and 2**63 not in one
+
+
+def test_distinct_functions_leave_gaps_out():
+    rows = array([1, 2, 3, 4])
+    rows["function_id"], rows["event_kind"] = [7, 9, 7, 5], [1, 8, 2, 4]
+    assert distinct_functions([rows, rows]).tolist() == [7, 5]
+
+
+def test_arrays_of_another_layout_are_refused():
+    with pytest.raises(ValueError):
+        Merge([numpy.zeros(3, dtype="<u8")])
+    with pytest.raises(UsageError):
+        Merge([array([1])], functions=[])
+    with pytest.raises(UsageError):
+        Merge([array([1])]).take(0)
