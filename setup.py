@@ -22,7 +22,8 @@ FLAGS = {
 }
 if KIND not in FLAGS:
     raise SystemExit(f"ATF_BUILD={KIND!r}: choose one of {', '.join(FLAGS)}")
-COMPILE = ["-std=c11", "-D_GNU_SOURCE", "-fno-strict-aliasing", "-fvisibility=hidden", "-pthread", "-Wall", "-Wno-unused-function", *FLAGS[KIND]]
+COMMON = ["-std=c11", "-D_GNU_SOURCE", "-fno-strict-aliasing", "-fvisibility=hidden", "-pthread", "-Wall", "-Wno-unused-function"]
+COMPILE = [*COMMON, *FLAGS[KIND]]
 LINK = ["-pthread", *[flag for flag in FLAGS[KIND] if flag.startswith("-fsanitize")]]
 # C that belongs to a module beside its .pyx.
 SOURCES = {
