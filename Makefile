@@ -73,6 +73,8 @@ types: build ## mypy, and the stubs against the compiled modules
 	$(PYTEST) tests/unit/test_house_stubs.py
 
 # Sanitizers and coverage build in a copy of the tree: their modules never get mixed with those in place.
+# Without address space randomization where that may be switched off: an older ThreadSanitizer refuses some layouts.
+FIXED := $(shell setarch -R true 2>/dev/null && echo setarch -R)
 define copy
 	rm -rf build/tree-$(1); mkdir -p build/tree-$(1)
 	tar --exclude=./build --exclude=./.git --exclude='./.venv*' --exclude='*.so' --exclude=./atf-traces -cf - . | tar -C build/tree-$(1) -xf -
@@ -88,7 +90,7 @@ coverage: $(INSTALLED) ## line coverage of the Python and of the compiled module
 tsan: $(INSTALLED) ## the rings under ThreadSanitizer: the plain build is clean, the broken one is caught
 	$(call copy,tsan)
 	cd build/tree-tsan && LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) TSAN_OPTIONS="halt_on_error=1 report_signal_unsafe=0" \
-	    $(abspath $(PY)) -m pytest -q -p no:cacheprovider -m tsan
+	    $(FIXED) $(abspath $(PY)) -m pytest -q -p no:cacheprovider -m tsan
 
 asan: $(INSTALLED) ## the at-rest half under AddressSanitizer
 	$(call copy,asan)

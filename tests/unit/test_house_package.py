@@ -40,6 +40,20 @@ def test_tests_run_against_the_right_copy():
         assert here.parent == ROOT / "_core"
 
 
+def test_every_dependency_is_argued_for():
+    lists = re.findall(r"(?ms)^(?:requires|dependencies|test|coverage|perf) = (\[.*?\])$", PROJECT)
+    named = re.findall(r'"([A-Za-z][\w-]*)\s*[><=;"]', "\n".join(lists))
+    assert {"cython", "numpy", "pytest", "viztracer"} <= set(named)
+    text = (ROOT / "docs/dependencies.md").read_text()
+    assert [name for name in named if not re.search(rf"\b{re.escape(name)}\b", text)] == []
+
+
+def test_every_make_target_has_help():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split())
+    assert targets == set(re.findall(r"^([a-z-]+):.*## ", makefile, re.M))
+
+
 @pytest.mark.skipif(not os.environ.get("ATF_INSTALLED"), reason="asks an installed wheel (make wheel-test)")
 def test_wheel_contents():
     files = {str(file): file for file in importlib.metadata.files("atf") or ()}
