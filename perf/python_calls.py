@@ -75,7 +75,7 @@ class Runner:
             if tool == STREAMED:
                 record = [self.interpreter.path, "-m", "atf", "record", "--out", str(trace), "--quiet", *self.options.record]
                 command = [*record, "--", *command]
-            done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
             if done.returncode or not result.exists():
                 raise SystemExit(f"{program} under {tool} ended with status {done.returncode}:\n{done.stdout}")
             found = json.loads(result.read_text())
@@ -224,10 +224,14 @@ def main() -> int:
     made = parser(__doc__, rounds=5)
     made.add_argument("--python", nargs="+", default=[sys.executable], metavar="EXE", help="interpreters to measure (default: this one)")
     made.add_argument("--tools", nargs="+", choices=[*OURS, *PEERS], help="only these recorders")
-    made.add_argument("--measure", choices=["wall", "thread", "process"], default="wall", help="which clock the tables are of (default wall)")
+    made.add_argument(
+        "--measure", choices=["wall", "thread", "process"], default="wall", help="which clock the tables are of (default wall)"
+    )
     made.add_argument("--runs", type=int, default=3, help="timed runs in one process, the median counts (default 3)")
     made.add_argument("--dir", type=Path, help="where traces are written while they are measured (default: the temp dir)")
-    made.add_argument("--record", nargs="+", default=[], metavar="OPTION", help="further options of `atf record`, such as --record=--policy=block")
+    made.add_argument(
+        "--record", nargs="+", default=[], metavar="OPTION", help="further options of `atf record`, such as --record=--policy=block"
+    )
     options = parse(made)
     report = Report("python_calls", options)
     scratch = Path(tempfile.mkdtemp(prefix="atf-perf-", dir=options.dir))

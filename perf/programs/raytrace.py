@@ -37,7 +37,7 @@ class Vector:
 
 
 class Ray:
-    __slots__ = ("start", "direction")
+    __slots__ = ("direction", "start")
 
     def __init__(self, start: Vector, direction: Vector) -> None:
         self.start = start
@@ -96,7 +96,9 @@ class Scene:
         self.sky = Vector(0.5, 0.6, 0.8)
         self.bodies: list = [Floor(-1.0)]
         for i in range(4):
-            self.bodies.append(Sphere(Vector(i * 1.3 - 2.0, 0.2 * i - 0.5, 3.0 + i % 2), 0.6, Vector(0.3 + 0.2 * i, 0.4, 0.9 - 0.2 * i), 0.3))
+            self.bodies.append(
+                Sphere(Vector(i * 1.3 - 2.0, 0.2 * i - 0.5, 3.0 + i % 2), 0.6, Vector(0.3 + 0.2 * i, 0.4, 0.9 - 0.2 * i), 0.3)
+            )
 
     def nearest(self, ray: Ray):
         best, where = None, math.inf

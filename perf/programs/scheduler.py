@@ -10,7 +10,7 @@ CHECKSUMS = {FULL: 861205, QUICK: 28922}
 
 
 class Packet:
-    __slots__ = ("kind", "value", "hops")
+    __slots__ = ("hops", "kind", "value")
 
     def __init__(self, kind: str, value: int) -> None:
         self.kind = kind
@@ -54,11 +54,11 @@ class Task:
     def ready(self) -> bool:
         return not self.mailbox.empty()
 
-    def step(self, system: "System") -> None:
+    def step(self, system: System) -> None:
         self.runs += 1
         self.handle(self.mailbox.take(), system)
 
-    def handle(self, packet: Packet, system: "System") -> None:
+    def handle(self, packet: Packet, system: System) -> None:
         raise NotImplementedError
 
 
@@ -72,7 +72,7 @@ class Source(Task):
     def ready(self) -> bool:
         return self.left > 0
 
-    def step(self, system: "System") -> None:
+    def step(self, system: System) -> None:
         self.runs += 1
         self.left -= 1
         kind = "device" if self.left % 3 == 0 else "work"
@@ -87,7 +87,7 @@ class Worker(Task):
         super().__init__(name, priority)
         self.factor = factor
 
-    def handle(self, packet: Packet, system: "System") -> None:
+    def handle(self, packet: Packet, system: System) -> None:
         packet.touch(self.mix(packet.value))
         system.send("device" if self.heavy(packet) else "sink", packet)
 
@@ -105,7 +105,7 @@ class Device(Task):
         super().__init__(name, priority)
         self.held: Packet | None = None
 
-    def handle(self, packet: Packet, system: "System") -> None:
+    def handle(self, packet: Packet, system: System) -> None:
         packet.touch(7)
         held, self.held = self.held, packet
         if held is not None:
@@ -120,7 +120,7 @@ class Sink(Task):
         super().__init__(name, priority)
         self.total = 0
 
-    def handle(self, packet: Packet, system: "System") -> None:
+    def handle(self, packet: Packet, system: System) -> None:
         self.total = (self.total * 17 + packet.value + packet.hops) % 1_000_003
 
 
