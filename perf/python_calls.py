@@ -22,6 +22,7 @@ from _child import STREAMED
 from programs import NAMES
 
 CHILD = Path(__file__).with_name("_child.py")
+CALL, RESUME = 1, 6  # kinds of record
 FLOOR = 0.002  # an overhead below this is noise; ratios take it as this much
 BASE, AGAIN = "untraced", "untraced again"
 PEERS = {"viztracer": "viztracer", "viztracer c": "viztracer", "cProfile": "cProfile", "trace0 ring": "trace0", "trace0": "trace0"}
@@ -90,25 +91,27 @@ def streamed(trace: Path, check: bool) -> dict:
     """What stands in the files of a run: events and losses, and with `check` the calls between the two marks."""
     import atf
 
-    with atf.open(next(trace.rglob("manifest.json")).parent) as opened:
-        found = {"events": opened.info["events"], "lost": opened.info["lost"]}
+    with atf.open(trace) as opened:
+        info = opened.info
+        found = {"events": info["events"], "lost": sum(info["lost"].values())}
+        if info["status"] != "complete":
+            raise SystemExit(f"a recording of `atf record` is {info['status']}, not complete: {info['recovered']['problems']}")
         if check:
             found["recorded"] = calls_between(opened, "perf.begin", "perf.end")
     return found
 
 
 def calls_between(trace, begin: str, end: str) -> int:
-    """CALL and RESUME records of the thread between two user events."""
+    """CALL and RESUME records of a thread between two user events of it."""
     import numpy
 
+    ids = {function.name: function.id for function in trace.functions.values()}
     for thread in trace.threads:
-        events = trace.events(thread=thread["id"])
-        functions = {name: trace.function_id(name) for name in (begin, end)}
-        marks = [numpy.flatnonzero(events["function_id"] == functions[name]) for name in (begin, end)]
-        if all(len(found) for found in marks):
-            kinds = events["event_kind"][marks[0][0] : marks[1][-1]]
-            return int(((kinds == 1) | (kinds == 6)).sum())
-    raise LookupError(f"{begin} is in no thread of the trace")
+        first, last = (numpy.flatnonzero(thread.events["function_id"] == ids[name]) for name in (begin, end))
+        if len(first) and len(last):
+            kinds = thread.events["event_kind"][first[0] : last[-1]]
+            return int(((kinds == CALL) | (kinds == RESUME)).sum())
+    raise LookupError(f"{begin} and {end} are in no thread of the trace")
 
 
 class Figures:

@@ -36,8 +36,9 @@ def save_atf(size: int, place: Path) -> dict:
     begin = time.perf_counter_ns()
     recording.stop()
     took = time.perf_counter_ns() - begin
-    with atf.open(next(place.rglob("manifest.json")).parent) as trace:
-        return {"ns": took, "events": trace.info["events"], "lost": trace.info["lost"], "complete": trace.info["status"] == "complete"}
+    with atf.open(place) as trace:
+        info = trace.info
+    return {"ns": took, "events": info["events"], "lost": sum(info["lost"].values()), "complete": info["status"] == "complete"}
 
 
 def save_viztracer(size: int, place: Path) -> dict:
