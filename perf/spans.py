@@ -120,7 +120,7 @@ def recording(path: Path | None):
     spans and events are what is measured, and a program that calls nothing else pays for nothing else."""
     import atf
 
-    started = atf.start(path, exclude=("*",))
+    started = atf.start(path, python=False)
     try:
         yield started
     finally:
