@@ -17,6 +17,7 @@
 #define ATF_LAYOUT_VERSION 1u
 #define ATF_MAX_RINGS 8
 #define ATF_ANCHORS 64
+#define ATF_DRAIN_SILENT_NS 500000000u /* a drain without a heartbeat for this long is taken for absent */
 
 enum atf_segment_kind { ATF_SEG_CONTROL = 1, ATF_SEG_REGISTRY = 2, ATF_SEG_RINGS = 3 };
 
@@ -44,6 +45,8 @@ typedef struct atf_control {
     atf_segment_head head;
     /* written once, by the owner, before anybody else attaches */
     uint32_t clock_type, policy;
+    uint32_t drain_expected; /* 0: rings only, nobody will come for them */
+    uint32_t level;          /* what the VM hooks record; for people and tools */
     uint64_t block_deadline_ns; /* a blocked producer gives up after this long and drops */
     uint64_t ticks_per_second;  /* first estimate; the anchors are better */
 
@@ -79,7 +82,7 @@ enum atf_ring_state { ATF_RING_FREE = 0, ATF_RING_ACTIVE = 1, ATF_RING_FULL = 2,
  * in records, the detail lane in bytes. */
 typedef struct atf_ring {
     uint32_t state;
-    uint32_t reserved;
+    uint32_t drained_details; /* detail lane: how many details `drained` bytes are */
     uint64_t first_seq; /* the producer's number of the first record here; set before the ring is ACTIVE */
     uint64_t drained;   /* consumed so far; the drain's under PEEK or DRAINING, else the producer's */
     uint64_t offset;    /* of the first record, from the start of the rings segment; constant */

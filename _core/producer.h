@@ -41,6 +41,9 @@ extern _Thread_local atf_thread *atf_self __attribute__((tls_model("initial-exec
  * before its first record: the VM hooks write the calls in progress here. */
 extern void (*atf_thread_started)(atf_thread *t);
 
+/* Called before it: fills in the slot's name. */
+extern void (*atf_thread_named)(atf_thread *t);
+
 /* Slow paths, in producer.c. */
 atf_thread *atf_enter_slow(void);
 int atf_next_ring(atf_thread *t);            /* 1: a ring is ACTIVE; 0: write through atf_write_global */

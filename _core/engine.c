@@ -1,0 +1,124 @@
+/* See engine.h. Lazy on purpose: it looks at one word a thread, which producers change only when a ring is
+ * full, and naps otherwise; it never looks at a running producer's head except to flush. */
+#include "engine.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+atf_engine *atf_engine_new(void)
+{
+    atf_engine *e = calloc(1, sizeof *e);
+    if (!e) return NULL;
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+#ifndef __APPLE__
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+#endif
+    pthread_cond_init(&e->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&e->lock, NULL);
+    e->flush_ns = ATF_FLUSH_NS;
+    return e;
+}
+
+static void *run(void *arg)
+{
+    atf_engine *e = arg;
+    uint64_t nap = ATF_NAP_MIN_NS, flushed = 0;
+    pthread_mutex_lock(&e->lock);
+    while (!e->stop) {
+        uint64_t now = atf_clock_ns(CLOCK_MONOTONIC), wrote = 0;
+        int peek = now - flushed >= e->flush_ns;
+        if (peek) flushed = now;
+        for (uint32_t i = 0; i < e->n; i++) wrote += atf_source_pass(e->sources[i], peek);
+        e->cpu_ns = atf_clock_ns(CLOCK_THREAD_CPUTIME_ID);
+        nap = wrote ? ATF_NAP_MIN_NS : (nap * 2 < ATF_NAP_MAX_NS ? nap * 2 : ATF_NAP_MAX_NS);
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += (long)nap;
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_nsec -= 1000000000;
+            until.tv_sec++;
+        }
+        pthread_cond_timedwait(&e->wake, &e->lock, &until);
+    }
+    pthread_mutex_unlock(&e->lock);
+    return NULL;
+}
+
+int atf_engine_start(atf_engine *e)
+{
+    if (e->running) return 0;
+    e->stop = 0;
+    /* The program's signals belong to its own threads. */
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int error = pthread_create(&e->thread, NULL, run, e);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    e->running = error == 0;
+    return error;
+}
+
+void atf_engine_join(atf_engine *e)
+{
+    if (!e->running) return;
+    pthread_mutex_lock(&e->lock);
+    e->stop = 1;
+    pthread_cond_signal(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+    pthread_join(e->thread, NULL);
+    e->running = 0;
+}
+
+int atf_engine_add(atf_engine *e, atf_source *s)
+{
+    int error = 0;
+    pthread_mutex_lock(&e->lock);
+    if (e->n == e->room) {
+        atf_source **grown = realloc(e->sources, (e->room + 16) * sizeof *grown);
+        if (grown) {
+            e->sources = grown;
+            e->room += 16;
+        } else error = ENOMEM;
+    }
+    if (!error) e->sources[e->n++] = s;
+    if (!error) atf_source_pass(s, 0); /* the first heartbeat, at once */
+    pthread_mutex_unlock(&e->lock);
+    return error;
+}
+
+static void take_out(atf_engine *e, atf_source *s)
+{
+    for (uint32_t i = 0; i < e->n; i++)
+        if (e->sources[i] == s) {
+            e->sources[i] = e->sources[--e->n];
+            return;
+        }
+}
+
+void atf_engine_finish(atf_engine *e, atf_source *s, int dead)
+{
+    pthread_mutex_lock(&e->lock);
+    s->dead = (uint32_t)dead;
+    atf_source_finish(s);
+    take_out(e, s);
+    pthread_mutex_unlock(&e->lock);
+}
+
+void atf_engine_drop(atf_engine *e, atf_source *s)
+{
+    pthread_mutex_lock(&e->lock);
+    take_out(e, s);
+    pthread_mutex_unlock(&e->lock);
+}
+
+void atf_engine_delete(atf_engine *e)
+{
+    atf_engine_join(e);
+    pthread_cond_destroy(&e->wake);
+    pthread_mutex_destroy(&e->lock);
+    free(e->sources);
+    free(e);
+}

@@ -1,0 +1,31 @@
+/* The drain's thread: one for all recorded processes of a session. Never includes Python.h. */
+#ifndef ATF_ENGINE_H
+#define ATF_ENGINE_H
+#include "source.h"
+#include <pthread.h>
+
+#define ATF_NAP_MIN_NS 200000u   /* after a pass that found work */
+#define ATF_NAP_MAX_NS 2000000u  /* a thread at full speed fills its pool in more than twice this */
+#define ATF_FLUSH_NS 250000000u  /* rings that are not full are read this often, for those who watch */
+
+/* `lock` guards the list and everything behind it; the thread holds it during a pass and gives it up to nap. */
+typedef struct atf_engine {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    pthread_t thread;
+    int running, stop;
+    atf_source **sources;
+    uint32_t n, room;
+    uint64_t cpu_ns; /* of the thread, so far */
+    uint64_t flush_ns;
+} atf_engine;
+
+atf_engine *atf_engine_new(void);
+void atf_engine_delete(atf_engine *e);
+int atf_engine_start(atf_engine *e); /* 0 or an errno; nothing when it runs */
+void atf_engine_join(atf_engine *e); /* stops the thread; sources stay, and it may be started again (fork) */
+int atf_engine_add(atf_engine *e, atf_source *s);
+/* Final pass for one source; then it is no longer in the list, and the caller owns it. */
+void atf_engine_finish(atf_engine *e, atf_source *s, int dead);
+void atf_engine_drop(atf_engine *e, atf_source *s);
+#endif

@@ -1,0 +1,398 @@
+/* Slow paths of the record path: a thread's registration, ring swaps, the global lane, a thread's end. */
+#include "producer.h"
+#include "ring.h"
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+_Thread_local atf_thread *atf_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
+void (*atf_thread_started)(atf_thread *t);
+void (*atf_thread_named)(atf_thread *t);
+atf_session atf_current;
+
+/* All threads of this process that ever wrote, so that a session's end can retire them. */
+static pthread_mutex_t threads_lock = PTHREAD_MUTEX_INITIALIZER;
+static atf_thread *threads;
+static pthread_key_t exit_key;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+/* A retired thread's gate: never equal to its gate_seen, so that every event takes the slow path. */
+static const uint32_t closed_gate = 0;
+#define CLOSED_SEEN 1u
+
+static void once_init(void)
+{
+    pthread_key_create(&exit_key, atf_thread_exit);
+    pthread_atfork(NULL, NULL, atf_session_forked);
+}
+
+static uint32_t os_tid(void)
+{
+#ifdef SYS_gettid
+    return (uint32_t)syscall(SYS_gettid);
+#else
+    uint64_t id;
+    pthread_threadid_np(NULL, &id);
+    return (uint32_t)id;
+#endif
+}
+
+static void retire(atf_thread *t)
+{
+    t->live = 0;
+    t->gate = &closed_gate;
+    t->gate_seen = CLOSED_SEEN;
+    t->cursor = t->end = NULL;
+    t->detail_cursor = t->detail_end = NULL;
+    t->slot = NULL;
+}
+
+/* ---------------------------------------------------------------- slots */
+static void prefault(void *start, uint64_t bytes)
+{
+#ifdef MADV_POPULATE_WRITE
+    if (madvise(start, bytes, MADV_POPULATE_WRITE) == 0) return;
+#endif
+    for (uint64_t i = 0; i < bytes; i += 4096) ((volatile char *)start)[i] = 0;
+}
+
+static int claim_slot(atf_thread *t)
+{
+    atf_registry *reg = atf_current.registry;
+    for (uint32_t i = 0; i < reg->capacity; i++) {
+        atf_slot *s = atf_slot_at(reg, i);
+        /* The acquire pairs with the drain's release when it frees a drained slot. */
+        if (atf_load_relaxed32(&s->state) != ATF_SLOT_FREE || !atf_cas_acq_rel32(&s->state, ATF_SLOT_FREE, ATF_SLOT_CLAIMED)) continue;
+        s->pid = (uint32_t)getpid();
+        s->tid = t->tid;
+        s->number = t->number;
+        s->entered = 0;
+        s->next_seq = s->lost_newest = s->details_lost = s->taken_back = s->blocked_ns = 0;
+        memset(s->name, 0, sizeof s->name);
+        if (!s->prefaulted) {
+            prefault((char *)atf_current.global + s->index[0].offset, reg->index_rings * reg->index_bytes);
+            s->prefaulted = 1;
+        }
+        t->slot = s;
+        atf_store_release32(&s->state, ATF_SLOT_LIVE); /* pairs with the drain's acquire: the fields above */
+        return 1;
+    }
+    return 0;
+}
+
+static void register_thread(atf_thread *t)
+{
+    atf_registry *reg = atf_current.registry;
+    atf_control *control = atf_current.control;
+    memset(t, 0, offsetof(atf_thread, next));
+    t->tid = os_tid();
+    t->clock_type = control->clock_type;
+    t->number = atf_add_acq_rel32(&reg->thread_counter, 1);
+    t->index_ring = t->detail_ring = ATF_MAX_RINGS;
+    t->gate = &control->gate;
+    t->retry_at = 4096;
+    if (!claim_slot(t)) atf_add_relaxed64(&control->slotless_threads, 1);
+    t->live = 1;
+}
+
+atf_thread *atf_enter_slow(void)
+{
+    atf_control *control = atf_current.control;
+    if (!control) return NULL;
+    uint32_t gate = atf_load_acquire32(&control->gate); /* pairs with atf_gate_change: state is at least that new */
+    if (atf_load_acquire32(&control->state) != ATF_STATE_RECORDING) return NULL;
+    atf_thread *t = atf_self;
+    int fresh = !t || !t->live;
+    if (!t) {
+        t = calloc(1, sizeof *t);
+        if (!t) return NULL;
+        pthread_mutex_lock(&threads_lock);
+        t->next = threads;
+        threads = t;
+        pthread_mutex_unlock(&threads_lock);
+        pthread_setspecific(exit_key, t);
+        atf_self = t;
+    }
+    if (fresh) register_thread(t);
+    t->gate_seen = gate;
+    if (fresh) {
+        if (atf_thread_named) atf_thread_named(t);
+        if (atf_thread_started) atf_thread_started(t);
+    }
+    return t;
+}
+
+/* ---------------------------------------------------------------- index lane */
+static void activate(atf_thread *t, uint32_t i, uint64_t seq)
+{
+    atf_ring *r = &t->slot->index[i];
+    atf_ring_activate(r, seq);
+    t->index_ring = i;
+    t->cursor = (atf_event *)((char *)atf_current.global + r->offset);
+    t->end = t->cursor + r->capacity;
+    t->head = &r->head;
+    t->count = 0;
+    t->seq_base = seq;
+}
+
+/* The next FREE ring after `last`, or -1. */
+static int find_free(const atf_ring *rings, uint32_t n, uint32_t last)
+{
+    for (uint32_t k = 1; k <= n; k++)
+        if (atf_ring_is_free(&rings[(last + k) % n])) return (int)((last + k) % n);
+    return -1;
+}
+
+/* Takes the oldest FULL ring that the drain does not hold, or -1. */
+static int take_oldest(atf_ring *rings, uint32_t n)
+{
+    for (;;) {
+        int oldest = -1;
+        for (uint32_t i = 0; i < n; i++)
+            if (atf_load_acquire32(&rings[i].state) == ATF_RING_FULL &&
+                (oldest < 0 || atf_load_relaxed64(&rings[i].first_seq) < atf_load_relaxed64(&rings[oldest].first_seq)))
+                oldest = (int)i;
+        if (oldest < 0 || atf_ring_take_back(&rings[oldest])) return oldest;
+    }
+}
+
+static int drain_silent(const atf_control *c)
+{
+    uint64_t beat = atf_load_relaxed64(&c->drain_heartbeat_ticks), now = atf_ticks(c->clock_type);
+    return beat == 0 || (now > beat && now - beat > c->ticks_per_second / (1000000000u / ATF_DRAIN_SILENT_NS));
+}
+
+/* Waits for a FREE ring under the block policy; -1 at the deadline or when the session stops. */
+static int wait_free(atf_thread *t, atf_ring *rings, uint32_t n, uint32_t last)
+{
+    atf_control *c = atf_current.control;
+    uint64_t start = atf_clock_ns(CLOCK_MONOTONIC), waited = 0;
+    int i = -1;
+    while (i < 0 && waited < c->block_deadline_ns && atf_load_acquire32(&c->state) == ATF_STATE_RECORDING) {
+        struct timespec nap = {0, 20000};
+        nanosleep(&nap, NULL);
+        i = find_free(rings, n, last);
+        waited = atf_clock_ns(CLOCK_MONOTONIC) - start;
+    }
+    t->slot->blocked_ns += waited;
+    return i;
+}
+
+static int global_full(atf_global_lane *g)
+{
+    return atf_load_relaxed64(&g->tail) - atf_load_relaxed64(&g->consumed) >= g->capacity;
+}
+
+int atf_next_ring(atf_thread *t)
+{
+    atf_control *c = atf_current.control;
+    uint64_t seq = t->seq_base + t->count;
+    if (!t->slot) {
+        if (seq < t->retry_at || !claim_slot(t)) {
+            if (seq >= t->retry_at) t->retry_at = seq + 4096;
+            return 0;
+        }
+    }
+    atf_slot *s = t->slot;
+    uint32_t n = atf_current.registry->index_rings;
+    if (t->index_ring != ATF_MAX_RINGS) {
+        atf_ring_hand_over(&s->index[t->index_ring]);
+        atf_add_acq_rel32(&s->attention, 1);
+        t->index_ring = ATF_MAX_RINGS;
+        t->cursor = t->end = NULL;
+        t->seq_base = seq;
+        t->count = 0;
+    }
+    atf_store_relaxed64(&s->next_seq, seq);
+    int i = find_free(s->index, n, n - 1);
+    if (i < 0 && c->drain_expected && drain_silent(c)) {
+        if (atf_cas_acq_rel32(&c->mode, ATF_MODE_PER_THREAD, ATF_MODE_GLOBAL)) atf_add_relaxed64(&c->mode_transitions, 1);
+        if (!global_full(atf_current.global)) return 0;
+    } else if (i < 0 && c->policy == ATF_BLOCK && c->drain_expected) {
+        i = wait_free(t, s->index, n, n - 1);
+    }
+    if (i < 0 && (i = take_oldest(s->index, n)) >= 0) s->taken_back++;
+    if (i < 0) return 0; /* every ring is in the drain's hands */
+    activate(t, (uint32_t)i, seq);
+    return 1;
+}
+
+/* ---------------------------------------------------------------- global lane */
+void atf_write_global(atf_thread *t, const atf_event *e)
+{
+    atf_global_lane *g = atf_current.global;
+    uint64_t seq = t->seq_base + t->count, position = atf_load_relaxed64(&g->tail);
+    t->seq_base = seq + 1; /* the number is used up: a drop shows as a hole in the numbers */
+    t->count = 0;
+    uint64_t deadline = 0;
+    for (;;) {
+        atf_cell *cell = atf_cell_at(g, position);
+        uint64_t turn = atf_load_acquire64(&cell->turn); /* pairs with the drain's release: the cell is empty */
+        if (turn == position) {
+            if (!atf_cas_acq_rel64(&g->tail, position, position + 1)) {
+                position = atf_load_relaxed64(&g->tail);
+                continue;
+            }
+            cell->seq = seq;
+            cell->number = t->number;
+            cell->tid = t->tid;
+            cell->event = *e;
+            atf_store_release64(&cell->turn, position + 1); /* pairs with the drain's acquire of turn */
+            atf_add_relaxed64(&atf_current.control->fallback_events, 1);
+            return;
+        }
+        if (turn < position) { /* full */
+            atf_control *c = atf_current.control;
+            uint64_t now = atf_clock_ns(CLOCK_MONOTONIC);
+            if (!deadline) deadline = now + c->block_deadline_ns;
+            if (c->policy == ATF_BLOCK && !drain_silent(c) && now < deadline && atf_load_acquire32(&c->state) == ATF_STATE_RECORDING) {
+                struct timespec nap = {0, 20000};
+                nanosleep(&nap, NULL);
+            } else {
+                atf_add_relaxed64(&g->dropped, 1);
+                if (t->slot) {
+                    t->slot->lost_newest++;
+                    atf_store_relaxed64(&t->slot->next_seq, seq + 1);
+                }
+                return;
+            }
+        }
+        position = atf_load_relaxed64(&g->tail);
+    }
+}
+
+/* ---------------------------------------------------------------- detail lane */
+uint8_t *atf_detail_slow(atf_thread *t, uint32_t bytes)
+{
+    atf_slot *s = t->slot;
+    uint32_t n = atf_current.registry->detail_rings;
+    if (!s || n == 0) return NULL;
+    if (t->detail_ring != ATF_MAX_RINGS) {
+        atf_ring_hand_over(&s->detail[t->detail_ring]);
+        atf_add_acq_rel32(&s->attention, 1);
+        t->detail_ring = ATF_MAX_RINGS;
+        t->detail_cursor = t->detail_end = NULL;
+    }
+    atf_control *c = atf_current.control;
+    int i = find_free(s->detail, n, n - 1);
+    if (i < 0 && c->policy == ATF_BLOCK && c->drain_expected && !drain_silent(c)) i = wait_free(t, s->detail, n, n - 1);
+    if (i < 0) i = take_oldest(s->detail, n);
+    if (i < 0) return NULL;
+    atf_ring *r = &s->detail[i];
+    atf_ring_activate(r, t->detail_seq);
+    t->detail_ring = (uint32_t)i;
+    t->detail_cursor = (uint8_t *)atf_current.global + r->offset;
+    t->detail_end = t->detail_cursor + r->capacity;
+    t->detail_head = &r->head;
+    t->detail_bytes = 0;
+    return r->capacity >= bytes ? t->detail_cursor : NULL;
+}
+
+uint32_t atf_detail(atf_thread *t, uint16_t type, const void *payload, uint32_t bytes, uint64_t ticks)
+{
+    uint32_t total = (uint32_t)sizeof(atf_detail_record) + bytes;
+    uint8_t *p = t->detail_cursor;
+    if (bytes > ATF_DETAIL_MAX || t->detail_seq >= 0xFFFFFFF0u) p = NULL;
+    else if (ATF_UNLIKELY((size_t)(t->detail_end - p) < total)) p = atf_detail_slow(t, total);
+    if (!p) {
+        if (t->slot) t->slot->details_lost++;
+        return ATF_NO_DETAIL;
+    }
+    atf_detail_record head = {total, type, 0, (uint32_t)(t->seq_base + t->count), t->tid, ticks};
+    memcpy(p, &head, sizeof head);
+    memcpy(p + sizeof head, payload, bytes);
+    t->detail_cursor = p + total;
+    t->detail_bytes += total;
+    atf_store_release64(t->detail_head, t->detail_bytes); /* pairs with the drain's acquire; before its event's */
+    return (uint32_t)t->detail_seq++;
+}
+
+/* ---------------------------------------------------------------- names */
+int atf_name_put(uint32_t kind, uint64_t id, uint32_t line, const char *name, size_t name_bytes, const char *file, size_t file_bytes)
+{
+    atf_registry *reg = atf_current.registry;
+    if (!reg) return 0;
+    if (name_bytes > 4096) name_bytes = 4096;
+    if (file_bytes > 4096) file_bytes = 4096;
+    uint64_t tail = reg->names_tail, text = name_bytes + file_bytes + 2, length = (sizeof(atf_name) + text + 7) / 8 * 8;
+    if (tail + length > reg->names_capacity) {
+        reg->names_lost++;
+        return 0;
+    }
+    char *p = (char *)reg + reg->names_offset + tail;
+    atf_name head = {(uint32_t)length, kind, id, line, (uint32_t)text};
+    memcpy(p, &head, sizeof head);
+    p += sizeof head;
+    memcpy(p, name, name_bytes);
+    p[name_bytes] = 0;
+    if (file_bytes) memcpy(p + name_bytes + 1, file, file_bytes);
+    p[name_bytes + 1 + file_bytes] = 0;
+    atf_store_release64(&reg->names_tail, tail + length); /* pairs with the reader's acquire */
+    return 1;
+}
+
+/* ---------------------------------------------------------------- begin and end */
+void atf_gate_change(atf_control *control) { atf_add_acq_rel32(&control->gate, 1); }
+
+void atf_session_open(atf_control *control, atf_registry *registry, atf_global_lane *global)
+{
+    pthread_once(&once, once_init);
+    atf_current.registry = registry;
+    atf_current.global = global;
+    atf_current.serial++;
+    atf_current.control = control;
+}
+
+/* The release of EXITED pairs with the drain's acquire: whatever the thread committed is visible then. */
+static void leave_slot(atf_thread *t)
+{
+    if (!t->slot) return;
+    atf_store_relaxed64(&t->slot->next_seq, t->seq_base + t->count);
+    atf_store_release32(&t->slot->state, ATF_SLOT_EXITED);
+    atf_add_acq_rel32(&t->slot->attention, 1);
+}
+
+void atf_session_close(void)
+{
+    pthread_mutex_lock(&threads_lock);
+    atf_current.control = NULL;
+    for (atf_thread *t = threads; t; t = t->next) {
+        if (t->live) leave_slot(t);
+        retire(t);
+    }
+    atf_current.registry = NULL;
+    atf_current.global = NULL;
+    pthread_mutex_unlock(&threads_lock);
+}
+
+void atf_session_forked(void)
+{
+    pthread_mutex_init(&threads_lock, NULL); /* whoever held it does not exist here */
+    atf_current.control = NULL;
+    atf_current.registry = NULL;
+    atf_current.global = NULL;
+    threads = atf_self; /* the others' memory is left: it is the parent's copy, and small */
+    if (atf_self) {
+        atf_self->next = NULL;
+        retire(atf_self);
+    }
+}
+
+void atf_thread_exit(void *thread)
+{
+    atf_thread *t = thread;
+    pthread_mutex_lock(&threads_lock);
+    if (t->live) leave_slot(t);
+    for (atf_thread **p = &threads; *p; p = &(*p)->next)
+        if (*p == t) {
+            *p = t->next;
+            break;
+        }
+    pthread_mutex_unlock(&threads_lock);
+    if (atf_self == t) atf_self = NULL;
+    free(t);
+}

@@ -1,0 +1,66 @@
+/* One recorded process as the drain sees it: its three segments on one side, its directory on the other.
+ * Everything here runs on the drain's thread. Never includes Python.h. */
+#ifndef ATF_SOURCE_H
+#define ATF_SOURCE_H
+#include "timescale.h"
+#include "writer.h"
+
+#define ATF_STAGE_EVENTS 16384
+#define ATF_STAGE_BYTES (1u << 20)
+
+/* One thread's way from rings to files. `expected` is the number of the next record to write; because every
+ * loss stands in the file as a GAP, expected = events - gaps + lost holds for the file alone. */
+typedef struct atf_output {
+    uint32_t number, tid, slot;    /* slot: index, or UINT32_MAX: only the global lane */
+    uint32_t entered, finished;
+    uint64_t expected, last_ns;
+    uint64_t pending_lost;         /* refused by the disk, not yet told by a GAP */
+    uint64_t lost[5];              /* by gap reason */
+    uint64_t details_lost, orphans;
+    atf_writer w;
+    char name[48];
+} atf_output;
+
+typedef struct atf_source {
+    atf_control *control;
+    atf_registry *registry;
+    atf_global_lane *global;
+    char dir[3800];
+    atf_output **outputs; /* by thread number; NULL: not seen */
+    uint32_t n_outputs;
+    uint32_t resume;      /* files of a dead recorder may exist */
+    uint32_t dead;        /* the producer process is gone: nobody will write on */
+    uint32_t *seen;       /* attention per slot */
+    int disk_error;       /* the last errno, 0: none */
+    uint64_t events, bytes, writes;
+    uint64_t next_anchor_ticks;
+    atf_timescale scale;
+    /* staging; events and details leave it together */
+    atf_event *stage;
+    uint8_t *stage_details;
+    uint32_t staged, staged_details;
+    uint64_t staged_bytes;
+    /* the detail ring under the cursor; ATF_MAX_RINGS: none */
+    uint32_t detail_ring, detail_claimed;
+    uint64_t detail_at, detail_number, detail_end;
+} atf_source;
+
+/* 0, or an errno. The segments must stay attached until atf_source_close. */
+int atf_source_open(atf_source *s, atf_control *c, atf_registry *r, atf_global_lane *g, const char *dir, int resume);
+void atf_source_close(atf_source *s);
+
+/* One round over all threads. peek: also what is committed in rings that are not full yet. Returns records written. */
+uint64_t atf_source_pass(atf_source *s, int peek);
+
+/* Everything that is committed goes to the files, which get their footers. The producers must have stopped. */
+void atf_source_finish(atf_source *s);
+
+/* The parts. */
+void atf_output_drain(atf_source *s, atf_output *o, uint64_t below, int peek, int in_global);
+int atf_source_drain_global(atf_source *s);
+atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid);
+const uint8_t *atf_link_find(atf_source *s, atf_output *o, uint32_t number, int *flush);
+void atf_link_close(atf_source *s, atf_output *o);
+void atf_link_sweep(atf_source *s, atf_output *o);
+int atf_ring_oldest(atf_ring *rings, uint32_t n, int peek, int *claimed);
+#endif

@@ -1,0 +1,282 @@
+/* 3.12 and later: sys.monitoring. The callbacks are static objects with a vectorcall: everything else the interpreter
+ * can call costs 10 to 90 ns more.
+ *
+ * A callback's error would be raised in the program, and DISABLE from an event that cannot be disabled (PY_UNWIND,
+ * PY_THROW, C_RETURN, C_RAISE) would replace the program's exception. So no callback fails, and DISABLE is returned only where it
+ * is allowed: for excluded code, and for call sites that call no C function. */
+#include "hooks.h"
+#if PY_VERSION_HEX >= 0x030C0000
+#include <opcode.h>
+
+typedef struct callback {
+    PyObject_HEAD
+    vectorcallfunc call;
+    const char *event; /* its name in sys.monitoring.events */
+} callback;
+
+#define INSTRUCTION_BYTES 2 /* one code unit: opcode, argument */
+
+static PyObject *disable; /* sys.monitoring.DISABLE */
+static int tool_id = -1, ever_started;
+
+static inline PyObject *skip(void) { return Py_NewRef(disable); }
+
+/* The word, resolved when this start has not seen the code. The frame that the event is about is the current one. */
+static inline uint64_t word_of(PyCodeObject *code)
+{
+    uint64_t word = atf_code_word(code);
+    if (ATF_UNLIKELY(!atf_word_current(word))) word = atf_code_resolve(code, PyEval_GetGlobals(), NULL);
+    return word;
+}
+
+static PyObject *current_argument(void *frame, PyCodeObject *code, int i)
+{
+    PyObject *value = PyFrame_GetVar(frame, PyTuple_GET_ITEM(code->co_localsplusnames, i));
+    if (!value) PyErr_Clear(); /* deleted, or a cell that is still empty */
+    return value;
+}
+
+static ATF_COLD void write_call_args(atf_thread *t, uint32_t kind, uint64_t word, uint32_t depth, PyCodeObject *code)
+{
+    PyFrameObject *frame = PyThreadState_GetFrame(PyThreadState_Get());
+    if (frame) {
+        PyCodeObject *top = PyFrame_GetCode(frame);
+        atf_write_call(t, kind, word, depth, code, top == code ? frame : NULL, current_argument);
+        Py_DECREF(top);
+        Py_DECREF(frame);
+    } else {
+        atf_write_call(t, kind, word, depth, code, NULL, current_argument);
+    }
+}
+
+#define CODE ((PyCodeObject *)args[0])
+#define CALLBACK(name) static PyObject *name(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(nargs), PyObject *Py_UNUSED(names))
+
+CALLBACK(on_start)
+{
+    atf_thread *t = atf_enter_frame(CODE);
+    if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
+    uint64_t word = word_of(CODE);
+    if (ATF_UNLIKELY(!atf_word_included(word))) return skip();
+    uint32_t depth = ++t->depth;
+    if (ATF_UNLIKELY(atf_vm.args)) write_call_args(t, ATF_CALL, word, depth, CODE);
+    else atf_write(t, ATF_CALL, atf_word_function(word), depth, ATF_NO_DETAIL);
+    Py_RETURN_NONE;
+}
+
+/* Level calls: no exits are seen, so the depth is the interpreter's own, excluded frames included. */
+CALLBACK(on_start_only)
+{
+    atf_thread *t = atf_enter_frame(CODE);
+    if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
+    uint64_t word = word_of(CODE);
+    if (ATF_UNLIKELY(!atf_word_included(word))) return skip();
+    PyThreadState *ts = PyThreadState_Get();
+    uint32_t depth = (uint32_t)(ts->py_recursion_limit - ts->py_recursion_remaining);
+    if (ATF_UNLIKELY(atf_vm.args)) write_call_args(t, ATF_CALL, word, depth, CODE);
+    else atf_write(t, ATF_CALL, atf_word_function(word), depth, ATF_NO_DETAIL);
+    Py_RETURN_NONE;
+}
+
+CALLBACK(on_resume)
+{
+    atf_thread *t = atf_enter_frame(CODE);
+    if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
+    uint64_t word = word_of(CODE);
+    if (ATF_UNLIKELY(!atf_word_included(word))) return skip();
+    atf_write(t, ATF_RESUME, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
+    Py_RETURN_NONE;
+}
+
+/* An exception thrown into a generator; its first event when it had not been started. */
+CALLBACK(on_throw)
+{
+    atf_thread *t = atf_enter_frame(CODE);
+    if (!t) Py_RETURN_NONE;
+    uint64_t word = word_of(CODE);
+    if (!atf_word_included(word)) Py_RETURN_NONE;
+    long offset = PyLong_AsLong(args[1]);
+    int started = offset / INSTRUCTION_BYTES >= CODE->_co_firsttraceable;
+    uint32_t depth = ++t->depth;
+    if (!started && atf_vm.args) write_call_args(t, ATF_CALL, word, depth, CODE);
+    else atf_write(t, started ? ATF_RESUME : ATF_CALL, atf_word_function(word), depth, ATF_NO_DETAIL);
+    Py_RETURN_NONE;
+}
+
+static inline PyObject *leave(PyObject *const *args, uint32_t kind)
+{
+    atf_thread *t = atf_enter();
+    if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
+    uint64_t word = word_of(CODE);
+    if (ATF_UNLIKELY(!atf_word_included(word))) return skip();
+    uint32_t depth = atf_leave_depth(t);
+    if (ATF_UNLIKELY(atf_vm.args)) atf_write_value(t, kind, word, depth, args[2]);
+    else atf_write(t, kind, atf_word_function(word), depth, ATF_NO_DETAIL);
+    Py_RETURN_NONE;
+}
+
+CALLBACK(on_return) { return leave(args, ATF_RETURN); }
+CALLBACK(on_yield) { return leave(args, ATF_YIELD); }
+
+/* From 3.13 a pending signal or asynchronous exception is raised at a frame's RESUME instruction before PY_START or
+ * PY_RESUME is told: the frame is unwound though its entry was never seen. Until 3.12 it comes after. Only another tool's
+ * callback or a trace function can raise there after us; then our entry is the thread's last record. */
+#if PY_VERSION_HEX >= 0x030D0000
+static ATF_COLD int was_entered(atf_thread *t, PyCodeObject *code, PyObject *offset, uint64_t word)
+{
+    uint8_t opcode = (uint8_t)code->co_code_adaptive[PyLong_AsLong(offset)];
+    if (opcode != INSTRUMENTED_RESUME && opcode != RESUME && opcode != RESUME_CHECK) return 1;
+    if (t->count == 0) return 0;
+    const atf_event *last = t->cursor - 1;
+    return (last->event_kind == ATF_CALL || last->event_kind == ATF_RESUME) && last->function_id == atf_word_function(word) &&
+           last->call_depth == t->depth && PyThreadState_Get()->c_tracefunc != NULL;
+}
+#else
+static int was_entered(atf_thread *t, PyCodeObject *code, PyObject *offset, uint64_t word) { return 1; }
+#endif
+
+CALLBACK(on_unwind)
+{
+    atf_thread *t = atf_enter();
+    if (!t) Py_RETURN_NONE;
+    uint64_t word = word_of(CODE);
+    if (!atf_word_included(word) || !was_entered(t, CODE, args[1], word)) Py_RETURN_NONE;
+    atf_write_exception(t, word, atf_leave_depth(t), args[2], NULL, NULL);
+    Py_RETURN_NONE;
+}
+
+/* C functions: recorded when the calling code is. */
+CALLBACK(on_c_call)
+{
+    atf_thread *t = atf_enter();
+    if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
+    if (ATF_UNLIKELY(!atf_word_included(word_of(CODE)))) return skip();
+    uint64_t word = atf_c_word(args[2]);
+    if (ATF_UNLIKELY(!word)) return skip(); /* this site calls Python functions, classes, or refused modules */
+    atf_write(t, ATF_CALL, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
+    Py_RETURN_NONE;
+}
+
+static inline PyObject *leave_c(PyObject *const *args, uint32_t kind)
+{
+    atf_thread *t = atf_enter();
+    if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
+    if (ATF_UNLIKELY(!atf_word_included(word_of(CODE)))) Py_RETURN_NONE;
+    uint64_t word = atf_c_word(args[2]);
+    if (ATF_LIKELY(word != 0)) atf_write(t, kind, atf_word_function(word), atf_leave_depth(t), ATF_NO_DETAIL);
+    Py_RETURN_NONE;
+}
+
+CALLBACK(on_c_return) { return leave_c(args, ATF_RETURN); }
+CALLBACK(on_c_raise) { return leave_c(args, ATF_EXCEPTION); }
+
+static PyTypeObject callback_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "atf._core.recorder.monitoring_callback",
+    .tp_basicsize = sizeof(callback),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_vectorcall_offset = offsetof(callback, call),
+    .tp_call = PyVectorcall_Call,
+};
+
+#define HOOK(function, name) {PyObject_HEAD_INIT(&callback_type) function, name}
+static callback start_only = HOOK(on_start_only, "PY_START");
+static callback callbacks[] = {
+    HOOK(on_start, "PY_START"), HOOK(on_return, "PY_RETURN"), HOOK(on_yield, "PY_YIELD"), HOOK(on_resume, "PY_RESUME"),
+    HOOK(on_throw, "PY_THROW"), HOOK(on_unwind, "PY_UNWIND"),
+    HOOK(on_c_call, "CALL"), HOOK(on_c_return, "C_RETURN"), HOOK(on_c_raise, "C_RAISE"),
+};
+enum { RETURNS_COUNT = 6, ALL_COUNT = 9 };
+
+/* The number of an event, -1 with an exception set. */
+static long event_bit(PyObject *monitoring, const char *name)
+{
+    PyObject *events = PyObject_GetAttrString(monitoring, "events");
+    PyObject *bit = events ? PyObject_GetAttrString(events, name) : NULL;
+    long value = bit ? PyLong_AsLong(bit) : -1;
+    Py_XDECREF(bit);
+    Py_XDECREF(events);
+    return value;
+}
+
+static int done(PyObject *result)
+{
+    Py_XDECREF(result);
+    return result ? 0 : -1;
+}
+
+static int take_tool(PyObject *monitoring)
+{
+    static const int order[] = {3, 4, 5, 2, 0, 1}; /* the unnamed two first; 0, 1, 2 and 5 are reserved by custom for others */
+    char owners[512] = "";
+    for (size_t i = 0, used = 0; i < Py_ARRAY_LENGTH(order); i++) {
+        PyObject *owner = PyObject_CallMethod(monitoring, "get_tool", "i", order[i]);
+        if (!owner) return -1;
+        if (owner == Py_None) {
+            Py_DECREF(owner);
+            if (done(PyObject_CallMethod(monitoring, "use_tool_id", "is", order[i], "atf")) < 0) return -1;
+            tool_id = order[i];
+            return 0;
+        }
+        const char *name = PyUnicode_Check(owner) ? PyUnicode_AsUTF8(owner) : NULL;
+        if (!name) PyErr_Clear();
+        used += (size_t)snprintf(owners + used, sizeof owners - used, "%s%d: %.60s", used ? ", " : "", order[i], name ? name : "?");
+        Py_DECREF(owner);
+    }
+    PyErr_Format(PyExc_RuntimeError, "all six tool ids of sys.monitoring are taken (%s); stop one of these tools first", owners);
+    return -1;
+}
+
+/* Which callbacks, which events; callable is NULL to remove. */
+static int set_hooks(PyObject *monitoring, int on)
+{
+    long mask = 0;
+    int count = !atf_vm.returns ? 1 : atf_vm.c ? ALL_COUNT : RETURNS_COUNT;
+    if (!on && done(PyObject_CallMethod(monitoring, "set_events", "ii", tool_id, 0)) < 0) return -1;
+    for (int i = 0; i < (on ? count : ALL_COUNT); i++) {
+        long bit = event_bit(monitoring, callbacks[i].event);
+        if (bit < 0) return -1;
+        callback *c = i == 0 && !atf_vm.returns ? &start_only : &callbacks[i];
+        if (done(PyObject_CallMethod(monitoring, "register_callback", "ilO", tool_id, bit, on ? (PyObject *)c : Py_None)) < 0) return -1;
+        mask |= bit;
+    }
+    return on ? done(PyObject_CallMethod(monitoring, "set_events", "il", tool_id, mask)) : 0;
+}
+
+int atf_monitoring_start(int filters_changed)
+{
+    PyObject *monitoring = PySys_GetObject("monitoring"); /* borrowed */
+    if (!monitoring || PyType_Ready(&callback_type) < 0) return -1;
+    if (!disable && !(disable = PyObject_GetAttrString(monitoring, "DISABLE"))) return -1;
+    if (take_tool(monitoring) < 0) return -1;
+    /* What was DISABLEd stays so across set_events and free_tool_id: under other filters it must come back, and so must what
+     * an earlier owner of the tool id disabled. */
+    int failed = set_hooks(monitoring, 1) < 0;
+    if (!failed && (filters_changed || !ever_started)) failed = done(PyObject_CallMethod(monitoring, "restart_events", NULL)) < 0;
+    if (failed) {
+        atf_error error = atf_error_save();
+        atf_monitoring_stop();
+        atf_error_restore(error);
+        return -1;
+    }
+    ever_started = 1;
+    atf_thread_started = atf_calls_in_progress;
+    return 0;
+}
+
+int atf_monitoring_stop(void)
+{
+    PyObject *monitoring = PySys_GetObject("monitoring");
+    if (tool_id < 0) return 0;
+    if (!monitoring) {
+        PyErr_SetString(PyExc_RuntimeError, "sys.monitoring is gone; the hooks cannot be removed");
+        return -1;
+    }
+    int failed = set_hooks(monitoring, 0) < 0;
+    if (!failed) failed = done(PyObject_CallMethod(monitoring, "free_tool_id", "i", tool_id)) < 0;
+    tool_id = -1;
+    return failed ? -1 : 0;
+}
+#else
+typedef int atf_monitoring_unused;
+#endif

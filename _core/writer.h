@@ -1,0 +1,34 @@
+/* The two files of one recorded thread: bytes and files, no rings. Everything that is refused by the disk is
+ * reported to the caller and leaves the files at a record's end. Never includes Python.h. */
+#ifndef ATF_WRITER_H
+#define ATF_WRITER_H
+#include "format.h"
+
+typedef struct atf_writer {
+    int index_fd, detail_fd;       /* -1: not open */
+    int error;                     /* errno of the last refusal, 0 after a success */
+    uint32_t tid;
+    uint64_t events;               /* in index.atf */
+    uint64_t details, detail_bytes;/* in detail.atf */
+    uint64_t time_start_ns, time_end_ns;
+    uint32_t first_detail_index, last_detail_index; /* index_seq of the first and the last detail */
+    char dir[3840];                /* <pid dir>/thread_<n> */
+} atf_writer;
+
+/* Creates thread_<number>/index.atf below `dir`. 0, or -1 with w->error set; may be called again. */
+int atf_writer_open(atf_writer *w, const char *dir, uint32_t number, uint32_t tid);
+
+/* Opens files that a dead recorder left, cuts what is incomplete at their ends, and goes on behind it.
+ * `lost` and `gaps` receive what the GAP records in the file say. 0, -1 with w->error, 1: no such file. */
+int atf_writer_resume(atf_writer *w, const char *dir, uint32_t number, uint64_t *lost, uint64_t *gaps);
+
+/* Appends. Return how many events are in the file now of those given; details: all or none (0 or -1). */
+uint64_t atf_writer_events(atf_writer *w, const atf_event *events, uint64_t n);
+int atf_writer_details(atf_writer *w, const void *records, uint64_t bytes, uint64_t n, uint32_t first_index, uint32_t last_index);
+
+/* Takes back the last details: those of events that the disk refused. */
+void atf_writer_cut_details(atf_writer *w, uint64_t bytes, uint64_t n, uint32_t last_index);
+
+/* Footers, then headers; closes both files. 0, or -1: the disk refused (readers recover such files). */
+int atf_writer_finish(atf_writer *w);
+#endif

@@ -1,0 +1,189 @@
+"""Recording in this process: its segments, its hooks, and what happens at fork and at exit.
+
+Runs inside the recorded program, in its first milliseconds: imports nothing that a bare interpreter does not have.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+from atf._core import recorder, segment
+from atf._core.errors import AtfError, SessionError, UsageError
+from atf import runtime
+
+LEVELS = ("calls", "returns", "c", "args")
+GEOMETRY = ("slots", "index_rings", "detail_rings", "index_bytes", "detail_bytes", "global_cells", "names_bytes")
+
+_active: Recording | None = None
+_fork_hooks = False
+
+
+def levels(text: str) -> int:
+    """The bits of a level, or of several joined by commas (``"c,args"``). UsageError for others."""
+    bits = 0
+    for name in text.split(","):
+        if name.strip() not in LEVELS:
+            raise UsageError(f"level {name!r}: choose from {', '.join(LEVELS)} (c and args can be joined: c,args)")
+        bits |= {"calls": recorder.LEVEL_CALLS, "returns": recorder.LEVEL_RETURNS, "c": recorder.LEVEL_C, "args": recorder.LEVEL_ARGS}[name.strip()]
+    return bits
+
+
+def ring_options(ring_size: str | int | None, slots: int | None = None) -> dict:
+    """Geometry from a thread's ring memory in all (``"8M"``): three quarters for events, a quarter for details."""
+    options: dict = {}
+    if ring_size is not None:
+        total = parse_size(ring_size)
+        if not 64 << 10 <= total <= 1 << 31:
+            raise UsageError(f"ring size {ring_size}: from 64K to 2G for each thread")
+        options["index_bytes"] = max(total * 3 // 4 // 4 // 4096, 1) * 4096
+        options["detail_bytes"] = max(total // 4 // 2 // 4096, 4) * 4096
+    if slots is not None:
+        options["slots"] = slots
+    return options
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes from ``"64K"``, ``"8M"``, ``"1G"`` or a number. UsageError for anything else."""
+    if isinstance(text, int):
+        return text
+    units = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+    digits = text.lower().removesuffix("b").removesuffix("i")
+    unit = digits[-1:] if digits[-1:].isalpha() else ""
+    try:
+        return int(float(digits.removesuffix(unit)) * units[unit])
+    except (KeyError, ValueError):
+        raise UsageError(f"size {text!r}: write it like 64K, 8M or 1G") from None
+
+
+class Recording:
+    """What this process records now. One at a time in a process."""
+
+    def __init__(self, session: str | None, config: dict[str, str]):
+        self.session = session
+        self.config = config
+        self.level = levels(config.get("level", "returns"))
+        self.segments: segment.SegmentSet | None = None
+        self.file: str | None = None
+        self.forked: object = None  # called in a forked child instead of following it
+
+    def begin(self) -> None:
+        """Make the segments, announce them, set the hooks."""
+        self.begin_with(None)
+
+    def begin_with(self, drained_by: Callable[[segment.SegmentSet, str], None] | None) -> None:
+        """The same; ``drained_by`` is called between announcing and the first event: this process drains itself."""
+        global _active
+        if _active is not None:
+            raise SessionError("this process is recording already: stop that recording first (one at a time in a process)")
+        config = self.config
+        options = {key: int(config[key]) for key in GEOMETRY if config.get(key)}
+        self.segments = segment.SegmentSet.create(
+            options=options,
+            policy=config.get("policy", "drop-oldest"),
+            drain_expected=config.get("drain", "1") == "1",
+            level=self.level,
+        )
+        try:
+            if self.session:
+                self._announce()
+                if drained_by is not None:
+                    assert self.file
+                    drained_by(self.segments, self.file)
+            recorder.open_session(self.segments.segments)
+            if config.get("python", "1") == "1":
+                recorder.start_hooks(self.level, _globs(config.get("include", "")), _globs(config.get("exclude", "")))
+        except BaseException:
+            self.end()
+            raise
+        _active = self
+        _register_fork_hooks()
+
+    def _announce(self) -> None:
+        assert self.session and self.segments
+        pid = os.getpid()
+        start = segment.process_start(pid)
+        self.file = os.path.join(self.session, f"{pid}-{self.segments.ids[0]}.process")
+        runtime.write(
+            self.file,
+            {
+                "pid": pid,
+                "start": start,
+                "ppid": os.getppid(),
+                "segments": ",".join(map(str, self.segments.ids)),
+                "argv": "\x1f".join(getattr(sys, "orig_argv", None) or sys.argv or []),
+                "python": sys.version.split()[0],
+                "executable": sys.executable,
+            },
+        )
+
+    def end(self) -> None:
+        """Take the hooks out and let go of the rings; what they hold is the drain's business now."""
+        global _active
+        recorder.stop_hooks()
+        recorder.close_session()
+        if self.segments is not None and self.segments.segments is not None:
+            self.segments.segments.stop()
+        if _active is self:
+            _active = None
+
+    def detach(self) -> None:
+        """Unmap the segments (after end, when this process does not drain them itself)."""
+        if self.segments is not None:
+            self.segments.detach()
+            self.segments = None
+
+
+def active() -> Recording | None:
+    """The recording of this process, or None."""
+    return _active
+
+
+def _globs(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split("\x1f") if part)
+
+
+def _register_fork_hooks() -> None:
+    global _fork_hooks
+    if not _fork_hooks:  # they cannot be unregistered: once, and gated by _active
+        os.register_at_fork(after_in_child=_after_in_child)
+        _fork_hooks = True
+
+
+def _after_in_child() -> None:
+    """The child gets segments of its own. The parent's are only unmapped: they are the parent's."""
+    global _active
+    parent, _active = _active, None
+    if parent is None:
+        return
+    recorder.stop_hooks(forked=True)
+    if callable(parent.forked):
+        parent.forked()
+        return
+    parent.detach()
+    follow(parent.session, parent.config)
+
+
+def follow(session: str | None, config: dict[str, str]) -> Recording | None:
+    """Start recording in a process of a session, if its recorder lives and wants it. Never raises: the program comes first."""
+    if session is None or config.get("children", "1") != "1" or not runtime.recorder_alive(config) or os.path.exists(os.path.join(session, "stopped")):
+        return None
+    recording = Recording(session, config)
+    try:
+        recording.begin()
+    except (AtfError, OSError) as error:
+        complain(session, error)
+        return None
+    return recording
+
+
+def complain(session: str, error: BaseException) -> None:
+    """Leave a word for the recorder, which tells the user; the program's own output stays as it is."""
+    try:
+        runtime.write(os.path.join(session, f"{os.getpid()}.error"), {"pid": os.getpid(), "error": f"{type(error).__name__}: {error}"})
+    except OSError:
+        pass
