@@ -70,14 +70,15 @@ with contextlib.redirect_stderr(HintWatch(sys.stderr)) as watch:
             "auto_pickle": False,
             "embedsignature": True,
             "linetrace": KIND == "coverage",
+            "show_performance_hints": KIND == "release",  # checks are what the other kinds are for
             "boundscheck": checked,
             "wraparound": checked,
             "initializedcheck": checked,
             "cdivision": not checked,
         },
     )
-if watch.hints and KIND == "release":
-    shutil.rmtree(GENERATED)  # else the next build finds the .c up to date and says nothing
+if watch.hints:
+    shutil.rmtree(str(GENERATED))  # else the next build finds the .c up to date and says nothing
     raise SystemExit(f"{len(watch.hints)} performance hint(s) of Cython (above): the compiled rooms are built without any")
 
 if force:

@@ -50,6 +50,13 @@ class Process:
         self._written = time.monotonic()
 
 
+    def set_exit(self, status: int | None) -> None:
+        """Note how the process ended: its exit status, or minus the signal's number."""
+        if status is not None:
+            self.manifest.values["exit"] = status
+            self.manifest.write()
+
+
 class Gatherer:
     """Drains every process that announces itself in a runtime session directory."""
 

@@ -5,6 +5,7 @@ Runs inside the recorded program, in its first milliseconds: imports nothing tha
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 
@@ -16,7 +17,7 @@ from atf._core import recorder, segment
 from atf._core.errors import AtfError, SessionError, UsageError
 from atf import runtime
 
-LEVELS = ("calls", "returns", "c", "args")
+LEVELS = ("calls", "returns", "c", "args", "repr")
 GEOMETRY = ("slots", "index_rings", "detail_rings", "index_bytes", "detail_bytes", "global_cells", "names_bytes")
 
 _active: Recording | None = None
@@ -29,7 +30,7 @@ def levels(text: str) -> int:
     for name in text.split(","):
         if name.strip() not in LEVELS:
             raise UsageError(f"level {name!r}: choose from {', '.join(LEVELS)} (c and args can be joined: c,args)")
-        bits |= {"calls": recorder.LEVEL_CALLS, "returns": recorder.LEVEL_RETURNS, "c": recorder.LEVEL_C, "args": recorder.LEVEL_ARGS}[name.strip()]
+        bits |= {"calls": recorder.LEVEL_CALLS, "returns": recorder.LEVEL_RETURNS, "c": recorder.LEVEL_C, "args": recorder.LEVEL_ARGS, "repr": recorder.LEVEL_REPR | recorder.LEVEL_ARGS}[name.strip()]
     return bits
 
 
@@ -168,9 +169,13 @@ def _after_in_child() -> None:
     follow(parent.session, parent.config)
 
 
-def follow(session: str | None, config: dict[str, str]) -> Recording | None:
-    """Start recording in a process of a session, if its recorder lives and wants it. Never raises: the program comes first."""
-    if session is None or config.get("children", "1") != "1" or not runtime.recorder_alive(config) or os.path.exists(os.path.join(session, "stopped")):
+def follow(session: str | None, config: dict[str, str], first: bool = False) -> Recording | None:
+    """Start recording in a process of a session, if its recorder lives and wants it. Never raises: the program comes first.
+
+    first: in a process that was started, not forked; without ``children`` only the one that the recorder started itself.
+    """
+    wanted = config.get("children", "1") == "1" or (first and os.getppid() == int(config.get("recorder_pid", "0")))
+    if session is None or not wanted or not runtime.recorder_alive(config) or os.path.exists(os.path.join(session, "stopped")):
         return None
     recording = Recording(session, config)
     try:
@@ -178,7 +183,15 @@ def follow(session: str | None, config: dict[str, str]) -> Recording | None:
     except (AtfError, OSError) as error:
         complain(session, error)
         return None
+    if first:
+        atexit.register(_at_exit)
     return recording
+
+
+def _at_exit() -> None:
+    """Registered before the program could register anything: runs last."""
+    if _active is not None:
+        _active.end()
 
 
 def complain(session: str, error: BaseException) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
-from atf import recording, runtime
+from atf import recording, runtime, tracing  # noqa: F401 - tracing: so that its import is not in the trace
 from atf._core.errors import SessionError, UsageError
 from atf._core.segment import process_start
 

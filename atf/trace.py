@@ -8,9 +8,7 @@ Reading never changes a file, needs nothing of the live half, and works while th
 """
 
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from fnmatch import translate
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from atf._core.errors import FormatError, UsageError
@@ -19,12 +17,16 @@ from atf._core.merge import IdSet, distinct_functions
 from atf._core.spans import STATUS
 from atf.trace_events import Events
 from atf.trace_files import Process, Thread, find_session
+from atf.trace_filters import DEEPEST, LAST_NS, glob, most, number, refuse
 from atf.trace_manifest import Function
 from atf.trace_spans import Spans, SpanTable, smallest_first
 from atf.trace_tree import TopRow, Tree, top
 
-_LAST = 0xFFFFFFFFFFFFFFFF
-_DEEPEST = 0xFFFFFFFF
+_EVENT_FILTERS = ("function", "module", "kind", "thread", "start_ns", "end_ns", "depth", "limit")
+_SPAN_FILTERS = (
+    *("function", "module", "thread", "min_duration_ns", "max_duration_ns", "status"),
+    *("start_ns", "end_ns", "min_depth", "max_depth", "order_by", "limit"),
+)
 
 
 class Functions(Mapping[Any, Function]):
@@ -42,37 +44,6 @@ class Functions(Mapping[Any, Function]):
 
     def __len__(self) -> int:
         return len(self._named)
-
-
-def _glob(name: str, pattern: str | None) -> Callable[[str], bool]:
-    if pattern is None:
-        return lambda text: True
-    if not isinstance(pattern, str):
-        raise UsageError(f"{name}={pattern!r}: give a name or a pattern like 'json.*' as a string")
-    match = re.compile(translate(pattern)).match
-    # The name itself counts too: `<lambda>` needs nothing, but `f[int]` is no valid pattern for itself.
-    return lambda text: text == pattern or match(text) is not None
-
-
-def _refuse(unknown: dict[str, Any], known: Iterable[str]) -> None:
-    if unknown:
-        import difflib
-
-        name = next(iter(unknown))
-        near = difflib.get_close_matches(name, list(known), 1)
-        raise UsageError(f"there is no filter {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"))
-
-
-def _number(name: str, value: Any, default: int, largest: int = _LAST) -> int:
-    if value is None:
-        return default
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise UsageError(f"{name}={value!r}: give a whole number")
-    return min(max(value.__index__(), 0), largest)
-
-
-def _limit(value: Any) -> int | None:
-    return None if value is None else _number("limit", value, 0)
 
 
 class Trace:
@@ -110,7 +81,10 @@ class Trace:
         return self._size() != before
 
     def _size(self) -> tuple[Any, ...]:
-        return tuple((p.place, p.manifest.size_bytes, p.status, *((t.number, len(t.index), t.index.size_bytes) for t in p.threads)) for p in self.processes)
+        return tuple(
+            (p.place, p.manifest.size_bytes, p.status, *((t.number, len(t.index), t.index.size_bytes) for t in p.threads))
+            for p in self.processes
+        )
 
     def close(self) -> None:
         """Lets go of the files. Arrays that were handed out stay valid."""
@@ -181,7 +155,7 @@ class Trace:
                     if file.verify() is False:
                         found.append(f"{file.path}: its checksum does not fit its contents")
             details = thread.details
-            links = thread.events["detail_seq"] != _DEEPEST
+            links = thread.events["detail_seq"] != DEEPEST
             broken = len(details.broken_links(thread.events)) if details else int(links.sum())
             if broken:
                 found.append(f"{thread.index.path}: {broken} links to details do not hold")
@@ -194,16 +168,16 @@ class Trace:
         if isinstance(thread, Thread):
             return [t for t in self.threads if t is thread or (t.place, t.number) == (thread.place, thread.number)]
         if isinstance(thread, str):
-            wanted = _glob("thread", thread)
+            wanted = glob("thread", thread)
             return [t for t in self.threads if wanted(t.name)]
-        number = _number("thread", thread, 0)
-        return [t for t in self.threads if t.tid == number] or [t for t in self.threads if t.number == number]
+        wanted_number = number("thread", thread, 0)
+        return [t for t in self.threads if t.tid == wanted_number] or [t for t in self.threads if t.number == wanted_number]
 
     def _chosen_ids(self, function: Any, module: Any) -> dict[int, IdSet] | None:
         """{process position: the ids whose names fit}; None: no filter. Ids without a name in the manifest count too."""
         if function is None and module is None:
             return None
-        by_name, by_module = _glob("function", function), _glob("module", module)
+        by_name, by_module = glob("function", function), glob("module", module)
         chosen = {}
         for p in self.processes:
             if p.position not in self._occurring:
@@ -213,10 +187,18 @@ class Trace:
         return chosen
 
     def events(
-        self, *, function: str | None = None, module: str | None = None, kind: str | Iterable[str] | None = None, thread: Any = None,
-        start_ns: int | None = None, end_ns: int | None = None, depth: int | tuple[int, int] | None = None, limit: int | None = None,
+        self,
+        *,
+        function: str | None = None,
+        module: str | None = None,
+        kind: str | Iterable[str] | None = None,
+        thread: Any = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        depth: int | tuple[int, int] | None = None,
+        limit: int | None = None,
         **unknown: Any,
-    ) -> Events:  # fmt: skip
+    ) -> Events:
         """The events that pass all filters, in order of time (ties: by thread, then position).
 
         function, module: patterns (glob) of the name, or qualified name, and of the module. kind: call, return, exception,
@@ -225,7 +207,7 @@ class Trace:
         (least, most). limit: at most so many. UsageError for what cannot be used; nothing found is no error.
         """
         self.check_open()
-        _refuse(unknown, ("function", "module", "kind", "thread", "start_ns", "end_ns", "depth", "limit"))
+        refuse(unknown, _EVENT_FILTERS)
         kinds = 0xFFFFFFFF
         if kind is not None:
             numbers = {name: number for number, name in KINDS.items()}
@@ -233,10 +215,10 @@ class Trace:
             if bad := [name for name in wanted if name not in numbers]:
                 raise UsageError(f"kind={bad[0]!r}: choose among {', '.join(numbers)}")
             kinds = sum(1 << numbers[name] for name in set(wanted))
-        least, most = depth if isinstance(depth, tuple) and len(depth) == 2 else (depth, depth)
-        depths = (_number("depth", least, 0, _DEEPEST), _number("depth", most, _DEEPEST, _DEEPEST))
-        window = (_number("start_ns", start_ns, 0), _number("end_ns", end_ns, _LAST))
-        return Events(self, self._chosen_threads(thread), *window, kinds, self._chosen_ids(function, module), depths, _limit(limit))
+        low, high = depth if isinstance(depth, tuple) and len(depth) == 2 else (depth, depth)
+        depths = (number("depth", low, 0, DEEPEST), number("depth", high, DEEPEST, DEEPEST))
+        window = (number("start_ns", start_ns, 0), number("end_ns", end_ns, LAST_NS))
+        return Events(self, self._chosen_threads(thread), *window, kinds, self._chosen_ids(function, module), depths, most(limit))
 
     def table(self) -> SpanTable:
         """All spans as columns; matched once, on first use. 60 bytes of memory a span."""
@@ -252,7 +234,7 @@ class Trace:
         table = self.table()
         mask = None
         if function is not None or module is not None:
-            by_name, by_module = _glob("function", function), _glob("module", module)
+            by_name, by_module = glob("function", function), glob("module", module)
             fits = numpy.array([(by_name(f.name) or by_name(f.qualified)) and by_module(f.module) for f in table.functions], dtype=bool)
             mask = fits[table.columns.function] if len(fits) else numpy.zeros(0, dtype=bool)
         if thread is not None:
@@ -263,10 +245,22 @@ class Trace:
         return mask
 
     def spans(
-        self, *, function: str | None = None, module: str | None = None, thread: Any = None, min_duration_ns: int | None = None,
-        max_duration_ns: int | None = None, status: str | Iterable[str] | None = None, start_ns: int | None = None, end_ns: int | None = None,
-        min_depth: int | None = None, max_depth: int | None = None, order_by: str = "start", limit: int | None = None, **unknown: Any,
-    ) -> Spans:  # fmt: skip
+        self,
+        *,
+        function: str | None = None,
+        module: str | None = None,
+        thread: Any = None,
+        min_duration_ns: int | None = None,
+        max_duration_ns: int | None = None,
+        status: str | Iterable[str] | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        min_depth: int | None = None,
+        max_depth: int | None = None,
+        order_by: str = "start",
+        limit: int | None = None,
+        **unknown: Any,
+    ) -> Spans:
         """The spans that pass all filters.
 
         function, module, thread: as for `events`. min_duration_ns, max_duration_ns: wall time. status: ok, exception, unwound,
@@ -275,7 +269,7 @@ class Trace:
         """
         import numpy
 
-        _refuse(unknown, ("function", "module", "thread", "min_duration_ns", "max_duration_ns", "status", "start_ns", "end_ns", "min_depth", "max_depth", "order_by", "limit"))  # fmt: skip
+        refuse(unknown, _SPAN_FILTERS)
         if order_by not in ("start", "duration", "self"):
             raise UsageError(f"order_by={order_by!r}: choose one of start, duration, self")
         mask = self._rows(function, module, thread)
@@ -292,17 +286,18 @@ class Trace:
                 raise UsageError(f"status={bad[0]!r}: choose among {', '.join(STATUS)}")
             also(numpy.isin(c.status, [STATUS.index(name) for name in wanted]))
         # numpy.uint64 keeps the comparison in integers: a Python number above 2**53 would be rounded.
-        for name, value, column, least in (
-            ("start_ns", start_ns, "start_ns", True), ("end_ns", end_ns, "end_ns", False), ("min_duration_ns", min_duration_ns, "duration", True),
-            ("max_duration_ns", max_duration_ns, "duration", False), ("min_depth", min_depth, "depth", True), ("max_depth", max_depth, "depth", False),
-        ):  # fmt: skip
+        bounds = {"start_ns": start_ns, "end_ns": end_ns, "min_duration_ns": min_duration_ns, "max_duration_ns": max_duration_ns}
+        for name, value in {**bounds, "min_depth": min_depth, "max_depth": max_depth}.items():
             if value is not None:
-                bound = numpy.uint64(_number(name, value, 0))
-                values = c.end_ns - c.start_ns if column == "duration" else getattr(c, column)
-                also(values >= bound if least else values <= bound)
+                bound = numpy.uint64(number(name, value, 0))
+                values = c.end_ns - c.start_ns if "duration" in name else c.depth if "depth" in name else getattr(c, name)
+                also(values >= bound if name.startswith(("min", "start")) else values <= bound)
         rows = numpy.arange(len(c)) if mask is None else numpy.flatnonzero(mask)
-        key = c.start_ns[rows] if order_by == "start" else ~(c.end_ns[rows] - c.start_ns[rows]) if order_by == "duration" else ~c.self_ns[rows]
-        return Spans(table, rows[smallest_first(key, _limit(limit))])
+        if order_by == "start":
+            key = c.start_ns[rows]
+        else:  # the largest first: the complement turns the order of unsigned numbers round
+            key = ~(c.end_ns[rows] - c.start_ns[rows] if order_by == "duration" else c.self_ns[rows])
+        return Spans(table, rows[smallest_first(key, most(limit))])
 
     def tree(self, thread: Any = None, function: str | None = None, max_depth: int | None = None, limit: int | None = None) -> Tree:
         """The call tree of all threads, or of one; with `function`, below each call of it that is not inside another one.
@@ -323,14 +318,14 @@ class Trace:
                 inside[going] |= mask[above[going]]
                 above[going] = parent[above[going]]
             rows = rows[~inside]
-        return Tree(table, rows, None if max_depth is None else _number("max_depth", max_depth, 0), _limit(limit))
+        return Tree(table, rows, None if max_depth is None else number("max_depth", max_depth, 0), most(limit))
 
     def top(self, n: int | None = 20, by: str = "self", group: str = "function") -> list[TopRow]:
         """The n groups with the most: by self, total, count or mean; group: function, module, file or thread.
 
         Times are active times in ns. Recursion does not count twice in total_ns.
         """
-        return top(self.table(), _limit(n), by, group)
+        return top(self.table(), most(n), by, group)
 
 
 def open_trace(path: str | os.PathLike[str]) -> Trace:

@@ -7,7 +7,8 @@ from atf._core.layout import GAP_REASONS, KINDS, NO_DETAIL
 from atf._core.merge import IdSet, Merge
 
 if TYPE_CHECKING:
-    from atf.trace import Thread, Trace
+    from atf.trace import Trace
+    from atf.trace_files import Thread
     from atf.trace_manifest import Function
 
 _GAP = 8
@@ -16,7 +17,7 @@ _GAP = 8
 class Event:
     """One event. timestamp_ns: nanoseconds on the CLOCK_BOOTTIME scale. index_seq: its position in its thread."""
 
-    __slots__ = ("thread", "index_seq", "timestamp_ns", "depth", "_function_id", "_kind", "_detail_seq")
+    __slots__ = ("_detail_seq", "_function_id", "_kind", "depth", "index_seq", "thread", "timestamp_ns")
 
     def __init__(self, thread: "Thread", index_seq: int, record: tuple[int, int, int, int, int, int]) -> None:
         self.thread, self.index_seq = thread, index_seq
@@ -74,9 +75,16 @@ class Events:
     """
 
     def __init__(
-        self, trace: "Trace", threads: "list[Thread]", start_ns: int, end_ns: int, kinds: int, ids: "dict[int, IdSet] | None",
-        depths: tuple[int, int], limit: int | None,
-    ) -> None:  # fmt: skip
+        self,
+        trace: "Trace",
+        threads: "list[Thread]",
+        start_ns: int,
+        end_ns: int,
+        kinds: int,
+        ids: "dict[int, IdSet] | None",
+        depths: tuple[int, int],
+        limit: int | None,
+    ) -> None:
         self._trace, self._threads, self._window, self._limit = trace, threads, (start_ns, end_ns), limit
         self._filters: dict[str, Any] = {"kinds": kinds, "min_depth": depths[0], "max_depth": depths[1]}
         if ids is not None:

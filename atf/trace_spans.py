@@ -9,7 +9,8 @@ from atf._core.layout import NO_DETAIL
 from atf._core.spans import NO_SEQ, STATUS, SpanColumns, children_of, match
 
 if TYPE_CHECKING:
-    from atf.trace import Thread, Trace
+    from atf.trace import Trace
+    from atf.trace_files import Thread
     from atf.trace_manifest import Function
 
 

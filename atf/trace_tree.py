@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Node:
     """A span in a tree. level: 1 for a root of this tree."""
 
-    __slots__ = ("span", "level", "_max_depth")
+    __slots__ = ("_max_depth", "level", "span")
 
     def __init__(self, span: Span, level: int, max_depth: int | None) -> None:
         self.span, self.level, self._max_depth = span, level, max_depth

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
@@ -32,6 +31,8 @@ def traced(function: Any = None, /, *, name: str | None = None) -> Any:
     """
     if function is None:
         return functools.partial(traced, name=name)
+    import inspect
+
     label = name or f"{function.__module__}.{function.__qualname__}"
 
     if inspect.iscoroutinefunction(function):

@@ -60,7 +60,10 @@ def manifest(threads, symbols, modules, **more):
         "format_version": "2.1",
         "clock_type": 3,
         "threads": [{"id": n, "has_detail": False, **keys} for n, keys in threads.items()],
-        "modules": [{"module_id": i, "name": name, "path": f"/src/{name}.py", "base_address": "0x0", "size": 0, "uuid": ""} for i, name in modules.items()],
+        "modules": [
+            {"module_id": i, "name": name, "path": f"/src/{name}.py", "base_address": "0x0", "size": 0, "uuid": ""}
+            for i, name in modules.items()
+        ],
         "symbols": [
             {"function_id": f"0x{i:016x}", "module_id": i >> 32, "symbol_index": i & NONE, "name": name, "file": file, "line": line}
             for i, (name, file, line) in symbols.items()

@@ -146,6 +146,7 @@ static __attribute__((noinline)) PyObject *evaluate_special(PyThreadState *ts, a
     if (word & ATF_WORD_GENERATOR) {
         if (!(generator = atf_frame_is_generator(frame))) return _PyEval_EvalFrameDefault(ts, frame, throwflag); /* 3.11: only makes the generator */
         if (atf_frame_started(frame)) kind = ATF_RESUME;
+        else if (throwflag) return _PyEval_EvalFrameDefault(ts, frame, throwflag); /* none of its code runs: no call */
     }
     uint32_t depth = ++t->depth;
     if (kind == ATF_CALL && atf_vm.args) atf_write_call(t, kind, word, depth, frame->f_code, frame, atf_frame_argument);

@@ -25,6 +25,8 @@ static inline PyObject *atf_frame_receiver(atf_frame *f) { return NULL; }
 static inline int atf_frame_is_generator(atf_frame *f) { return f->owner == FRAME_OWNED_BY_GENERATOR; }
 /* The frame ran before: this is no first entry. */
 static inline int atf_frame_started(atf_frame *f) { return _PyInterpreterFrame_LASTI(f) > f->f_code->_co_firsttraceable; }
+/* The frame gets an exception and none of its code runs. (3.10 does not tell that from a first entry.) */
+static inline int atf_frame_unstarted(atf_frame *f) { return _PyInterpreterFrame_LASTI(f) < f->f_code->_co_firsttraceable; }
 /* Only for a generator's frame; good also after the frame was left, as the generator is in its caller's hands. */
 static inline int atf_frame_suspended(atf_frame *f) { return _PyFrame_GetGenerator(f)->gi_frame_state == FRAME_SUSPENDED; }
 
@@ -52,6 +54,7 @@ static inline PyObject *atf_frame_receiver(atf_frame *f) { return f->f_code->co_
 
 static inline int atf_frame_is_generator(atf_frame *f) { return f->f_gen != NULL; }
 static inline int atf_frame_started(atf_frame *f) { return f->f_lasti >= 0; }
+static inline int atf_frame_unstarted(atf_frame *f) { return 0; }
 static inline int atf_frame_suspended(atf_frame *f) { return f->f_state == FRAME_SUSPENDED; }
 
 /* An argument that is a cell was moved into it when the frame was made. */

@@ -88,18 +88,20 @@ CALLBACK(on_resume)
     Py_RETURN_NONE;
 }
 
-/* An exception thrown into a generator; its first event when it had not been started. */
+/* An event's offset lies before a frame's first traceable instruction: a generator that was never started gets an exception,
+ * and none of its code runs. That is no call. */
+static inline int is_unstarted(PyCodeObject *code, PyObject *offset)
+{
+    return PyLong_AsLong(offset) / INSTRUCTION_BYTES < code->_co_firsttraceable;
+}
+
+/* An exception thrown into a generator. */
 CALLBACK(on_throw)
 {
     atf_thread *t = atf_enter_frame(CODE);
-    if (!t) Py_RETURN_NONE;
+    if (!t || is_unstarted(CODE, args[1])) Py_RETURN_NONE;
     uint64_t word = word_of(CODE);
-    if (!atf_word_included(word)) Py_RETURN_NONE;
-    long offset = PyLong_AsLong(args[1]);
-    int started = offset / INSTRUCTION_BYTES >= CODE->_co_firsttraceable;
-    uint32_t depth = ++t->depth;
-    if (!started && atf_vm.args) write_call_args(t, ATF_CALL, word, depth, CODE);
-    else atf_write(t, started ? ATF_RESUME : ATF_CALL, atf_word_function(word), depth, ATF_NO_DETAIL);
+    if (atf_word_included(word)) atf_write(t, ATF_RESUME, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
     Py_RETURN_NONE;
 }
 
@@ -140,7 +142,7 @@ CALLBACK(on_unwind)
     atf_thread *t = atf_enter();
     if (!t) Py_RETURN_NONE;
     uint64_t word = word_of(CODE);
-    if (!atf_word_included(word) || !was_entered(t, CODE, args[1], word)) Py_RETURN_NONE;
+    if (!atf_word_included(word) || is_unstarted(CODE, args[1]) || !was_entered(t, CODE, args[1], word)) Py_RETURN_NONE;
     atf_write_exception(t, word, atf_leave_depth(t), args[2], NULL, NULL);
     Py_RETURN_NONE;
 }

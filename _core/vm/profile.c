@@ -82,7 +82,7 @@ static void on_call(atf_frame *frame)
 {
     atf_thread *t = enter(frame, 1);
     uint64_t word = t ? atf_frame_word(frame) : 0;
-    if (!t || !atf_word_included(word)) return;
+    if (!t || !atf_word_included(word) || atf_frame_unstarted(frame)) return;
     int resumed = (word & ATF_WORD_GENERATOR) && atf_frame_started(frame);
     uint32_t depth = ++t->depth, kind = resumed ? ATF_RESUME : ATF_CALL;
     push(frame);
@@ -94,7 +94,7 @@ static void on_return(atf_frame *frame, PyObject *value)
 {
     atf_thread *t = enter(frame, 0);
     uint64_t word = t ? atf_frame_word(frame) : 0;
-    if (!t || !atf_word_included(word)) return;
+    if (!t || !atf_word_included(word) || atf_frame_unstarted(frame)) return;
     uint32_t at = mine->count;
     while (at > 0 && mine->frames[at - 1] != frame) at--;
     if (at == 0) { /* resumed without an event */

@@ -6,7 +6,7 @@ import argparse
 import decimal
 import json
 import math
-import pathlib
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from atf.errors import UsageError
 
 if TYPE_CHECKING:
-    Trace = Any
+    from atf.trace import Trace
 
 DEFAULT_ROOT = "atf-traces"
+THREAD = "only this thread: its tid, its number in `atf info`, or a glob of its name"
 _SCALE_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}
 _AMOUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(\D*)")
 
@@ -31,7 +32,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 def add_name_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--function", metavar="GLOB", help="only functions whose name fits, e.g. 'load_*'")
     parser.add_argument("--module", metavar="GLOB", help="only modules whose name fits, e.g. 'app.*'")
-    parser.add_argument("--thread", metavar="N", type=int, help="only this thread, by its number in `atf info`")
+    parser.add_argument("--thread", metavar="THREAD", type=thread, help=THREAD)
 
 
 def add_time_filters(parser: argparse.ArgumentParser) -> None:
@@ -71,34 +72,18 @@ class Moment:
         return self.ns + trace_start_ns if self.relative else self.ns
 
 
-def _session_key(path: pathlib.Path) -> tuple[str, int]:
-    match = re.fullmatch(r"(session_\d{8}_\d{6})(?:_(\d+))?", path.name)
-    return (match[1], int(match[2] or 1)) if match else (path.name, 0)
-
-
-def newest_session(root: pathlib.Path) -> pathlib.Path | None:
-    """The newest session directly below root, by the time in its name."""
-    sessions = [path for path in root.glob("session_*") if path.is_dir()] if root.is_dir() else []
-    return max(sessions, key=_session_key, default=None)
-
-
-def find_trace(named: str | None) -> pathlib.Path:
-    """The path that a TRACE argument means: itself, or the newest session in it."""
-    if named is None:
-        found = newest_session(pathlib.Path(DEFAULT_ROOT))
-        if found is None:
-            raise UsageError(f"there is no recording below ./{DEFAULT_ROOT}: name one, or make one with `atf record -- python app.py`")
-        return found
-    path = pathlib.Path(named)
-    if not path.exists():
-        raise UsageError(f"{named} does not exist")
-    return newest_session(path) or path
-
-
 def open_named(args: argparse.Namespace) -> Trace:
+    """The trace that TRACE names, or the newest one below the default directory."""
     from atf.trace import open_trace
 
-    return open_trace(find_trace(args.trace))
+    if args.trace is None and not os.path.isdir(DEFAULT_ROOT):
+        raise UsageError(f"there is no recording in ./{DEFAULT_ROOT}: name one, or make one with `atf record -- python app.py`")
+    return open_trace(DEFAULT_ROOT if args.trace is None else args.trace)
+
+
+def thread(text: str) -> int | str:
+    """A thread's tid or number, else a pattern of its name."""
+    return int(text) if text.isdecimal() else text
 
 
 def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -106,8 +91,8 @@ def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(args, name, None)) is not None}
 
 
-def time_window(args: argparse.Namespace, trace: Trace) -> dict[str, int]:
-    start_ns = int(trace.info["time_start_ns"])
+def time_window(args: argparse.Namespace, trace: Trace) -> dict[str, Any]:
+    start_ns = trace.info["time_start_ns"] or 0
     moments = {"start_ns": args.start, "end_ns": args.end}
     return {name: moment.absolute_ns(start_ns) for name, moment in moments.items() if moment is not None}
 

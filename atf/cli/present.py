@@ -3,83 +3,121 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atf.cli import text
 
+if TYPE_CHECKING:
+    from atf.trace_events import Event
+    from atf.trace_manifest import Function
+    from atf.trace_spans import Span
+
 _VALUE_LENGTH = 40
+_ITEMS = 6
 
 
-def function_json(function: Any) -> dict[str, Any]:
+def function_json(function: Function | None) -> dict[str, Any] | None:
+    if function is None:
+        return None
     return {"name": function.name, "module": function.module, "file": function.file, "line": function.line}
 
 
-def event_json(event: Any) -> dict[str, Any]:
-    return {
-        "timestampNs": event.timestamp_ns,
+def event_json(event: Event) -> dict[str, Any]:
+    made = {
+        "timestamp_ns": event.timestamp_ns,
         "kind": event.kind,
-        "function": function_json(event.function) if event.function is not None else None,
-        "thread": event.thread,
+        "function": function_json(event.function),
+        "pid": event.thread.process.pid,
+        "tid": event.thread.tid,
         "depth": event.depth,
-        "indexSeq": event.index_seq,
+        "index_seq": event.index_seq,
         "detail": event.detail,
     }
+    return {**made, "lost": event.lost, "reason": event.reason, "depth": 0} if event.kind == "gap" else made
 
 
-def span_json(span: Any) -> dict[str, Any]:
+def span_json(span: Span) -> dict[str, Any]:
+    parent = span.parent
     return {
-        "spanId": span.span_id,
+        "span_id": span.span_id,
+        "parent_id": parent.span_id if parent is not None else None,
         "function": function_json(span.function),
-        "startNs": span.start_ns,
-        "endNs": span.end_ns,
-        "durationNs": span.duration_ns,
-        "activeNs": span.active_ns,
-        "selfNs": span.self_ns,
+        "start_ns": span.start_ns,
+        "end_ns": span.end_ns,
+        "duration_ns": span.duration_ns,
+        "active_ns": span.active_ns,
+        "self_ns": span.self_ns,
         "depth": span.depth,
-        "thread": span.thread,
+        "pid": span.thread.process.pid,
+        "tid": span.thread.tid,
         "status": span.status,
         "args": span.args,
+        "attributes": span.attributes,
         "result": span.result,
         "exception": span.exception,
     }
 
 
-def label(function: Any) -> str:
-    """``module.name``; a name that already begins with its module is left alone."""
-    if not function.module or function.name.startswith(f"{function.module}."):
-        return str(function.name)
-    return f"{function.module}.{function.name}"
-
-
-def brief(value: Any) -> str:
-    """A value in one line of bounded length."""
-    shown = text.clean(value if isinstance(value, str) else repr(value))
+def cut(shown: str) -> str:
     return shown if len(shown) <= _VALUE_LENGTH else shown[: _VALUE_LENGTH - 1] + "…"
 
 
-def arguments(args: Any) -> str:
-    """``(a=1, b='x')`` of a span's recorded arguments; nothing where none were recorded."""
-    if args is None:
-        return ""
-    if isinstance(args, Mapping):
-        return "(" + ", ".join(f"{name}={brief(repr(value))}" for name, value in args.items()) + ")"
-    if isinstance(args, (list, tuple)):
-        return "(" + ", ".join(brief(repr(value)) for value in args) + ")"
-    return f"({brief(repr(args))})"
+def value(recorded: Any) -> str:
+    """A recorded value in one short line: ``<module.Class>`` for an object, ``…3`` for three items that were not kept."""
+    if isinstance(recorded, Mapping):
+        if list(recorded) == ["~"]:
+            return cut(f"<{recorded['~']}>")
+        if list(recorded) == ["…"]:
+            return f"…{recorded['…']}"
+        return cut("{" + ", ".join(f"{value(key)}: {value(item)}" for key, item in _some(recorded.items())) + "}")
+    if isinstance(recorded, (list, tuple)):
+        return cut("[" + ", ".join(value(item) for item in _some(recorded)) + "]")
+    # A long string is cut before it is quoted: repr would walk all of it.
+    return cut(repr(recorded[: 2 * _VALUE_LENGTH] if isinstance(recorded, (str, bytes)) else recorded))
 
 
-def exception(value: Any) -> str:
+def _some(items: Any) -> list[Any]:
+    return [item for _, item in zip(range(_ITEMS), items)]
+
+
+def arguments(recorded: Mapping[str, Any] | None) -> str:
+    """``(a=1, b='x')``; nothing where none were recorded."""
+    return "" if recorded is None else "(" + ", ".join(f"{name}={value(item)}" for name, item in recorded.items()) + ")"
+
+
+def exception(recorded: Mapping[str, Any]) -> str:
     """``ValueError: message`` of a recorded exception."""
-    if isinstance(value, Mapping):
-        kind, message = value.get("type"), value.get("message")
-        return brief(f"{kind}: {message}" if message else str(kind))
-    return brief(value)
+    kind, message = str(recorded.get("type")).removeprefix("builtins."), recorded.get("message")
+    said = f": {message}" if message else ""
+    return f"{kind}{said}" if len(said) <= 2 * _VALUE_LENGTH else f"{kind}{said[: 2 * _VALUE_LENGTH]}…"
 
 
-def outcome(span: Any) -> str:
+def detail(recorded: Mapping[str, Any]) -> str:
+    """The values that an event carries: arguments, result, exception or attributes."""
+    if isinstance(recorded.get("args"), Mapping):
+        return arguments(recorded["args"])
+    if "type" in recorded:
+        return exception(recorded)
+    if isinstance(recorded.get("attributes"), Mapping):
+        return arguments(recorded["attributes"])
+    return f"→ {value(recorded['value'])}" if list(recorded) == ["value"] else value(recorded)
+
+
+def outcome(span: Span) -> str:
     """What a reader must know about how a span ended; empty for one that returned."""
-    if span.status == "ok":
-        return ""
     if span.status == "exception":
-        return f"raised {exception(span.exception)}" if span.exception is not None else "raised"
-    return str(span.status)
+        recorded = span.exception
+        return f"raised {exception(recorded)}" if recorded is not None else "raised"
+    return "" if span.status == "ok" else str(span.status)
+
+
+def call(span: Span) -> str:
+    """``module.name(arguments) → result``, as far as these were recorded."""
+    given = span.args if span.args is not None else span.attributes
+    result = span.result
+    return span.name + arguments(given) + (f" → {value(result)}" if result is not None else "")
+
+
+def place(file: str, line: int) -> str:
+    """``file:line``, the directory shortened away where the line is long; nothing where it is not known."""
+    return text.tail(f"{file}:{line}" if line else file, 48)

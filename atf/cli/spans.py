@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atf.cli import present, text
 from atf.cli.common import (
@@ -19,6 +19,9 @@ from atf.cli.common import (
     whole,
 )
 
+if TYPE_CHECKING:
+    from atf.trace_spans import Span
+
 STATUSES = ("ok", "exception", "unwound", "open", "lost")
 
 
@@ -29,8 +32,8 @@ def add_parser(subparsers: Any) -> None:
     for end, what in (("min", "took this long, e.g. 5ms"), ("max", "took no longer than this")):
         name = f"{end}_duration_ns"
         parser.add_argument(f"--{end}-duration", dest=name, metavar="TIME", type=duration_ns, help=f"only spans that {what}")
-    parser.add_argument("--status", choices=STATUSES, help="only spans that ended so")
-    parser.add_argument("--min-depth", metavar="N", type=whole, help="only spans at this depth or deeper")
+    parser.add_argument("--status", choices=STATUSES, action="append", help="only spans that ended so; may be given several times")
+    parser.add_argument("--min-depth", metavar="N", type=whole, help="only spans at this depth or deeper; 1 is outermost")
     parser.add_argument("--max-depth", metavar="N", type=whole, help="only spans at this depth or above")
     add_time_filters(parser)
     parser.add_argument("--order-by", choices=["start", "duration", "self"], default="start", help="order (default: start)")
@@ -43,22 +46,18 @@ def run(args: argparse.Namespace) -> int:
     with open_named(args) as trace:
         spans = trace.spans(**given(args, *names), **time_window(args, trace))
         if args.json:
-            print_json_list({"trace": str(trace.info["path"])}, "spans", map(present.span_json, spans))
+            print_json_list({"trace": str(trace.path)}, "spans", map(present.span_json, spans))
             return 0
-        start_ns = trace.info["time_start_ns"]
-        rows = ((*times(span, start_ns), span.thread, span.depth, span.status, call(span)) for span in spans)
-        text.print_table([">start", ">duration", ">self", ">thread", ">depth", "status", "call"], rows)
+        start_ns = trace.info["time_start_ns"] or 0
+        rows = ((*times(span, start_ns), span.thread.tid, span.depth, span.status, call(span)) for span in spans)
+        text.print_table([">start", ">duration", ">self", ">tid", ">depth", "status", "call"], rows)
     return 0
 
 
-def times(span: Any, start_ns: int) -> tuple[str, str, str]:
+def times(span: Span, start_ns: int) -> tuple[str, str, str]:
     return text.duration(span.start_ns - start_ns), text.duration(span.duration_ns), text.duration(span.self_ns)
 
 
-def call(span: Any) -> str:
-    """``module.name(arguments) → result`` and, where it did not return, how it ended."""
-    shown = present.label(span.function) + present.arguments(span.args)
-    if span.result is not None:
-        shown += f" → {present.brief(repr(span.result))}"
-    ended = present.outcome(span)
-    return f"{shown}  [{ended}]" if ended else shown
+def call(span: Span) -> str:
+    recorded = span.exception
+    return present.call(span) + (f"  {present.exception(recorded)}" if recorded is not None else "")

@@ -42,9 +42,9 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
-def place(file: str | None, line: int | None) -> str:
-    """``file:line``, or nothing where it is not known."""
-    return f"{file}:{line}" if file and line else file or ""
+def tail(shown: str, length: int) -> str:
+    """The end of a long text, where a path says the most."""
+    return shown if len(shown) <= length else "…" + shown[1 - length :]
 
 
 def on_terminal() -> bool:
@@ -65,12 +65,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
 
 
 def _print_rich(columns: Sequence[str], names: Sequence[str], cells: Iterable[Sequence[str]], title: str) -> None:
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title=title or None, title_justify="left", title_style="bold")
     for column, name in zip(columns, names):
         table.add_column(name, justify="right" if column.startswith(">") else "left", overflow="fold")
     for row in cells:

@@ -18,8 +18,10 @@ from atf._core.reader import DetailFile, IndexFile
 from atf.trace import open_trace
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import oracle  # noqa: E402
-import tracefiles as tf  # noqa: E402
+import oracle
+import tracefiles as tf
+
+pytestmark = pytest.mark.at_rest
 
 ROUNDS = int(os.environ.get("ATF_FUZZ_ROUNDS", "1000"))
 SEED = 20260101
@@ -164,8 +166,11 @@ def test_random_damage_to_a_session_raises_nothing_but_our_errors(tmp_path):
     names = {1 << 32 | i: (f"name{i}", "/src/app.py", i) for i in range(1, 5)}
     session = tmp_path / "session_20260101_000000"
     place = tf.write_process(
-        session, 5, {n: (100 + n, events, details) for n in range(3)}, tf.manifest({n: {"tid": 100 + n, "name": f"t{n}", "lost": 0} for n in range(3)}, names, {1: "app"}, lost={"exhausted": 3})
-    )  # fmt: skip
+        session,
+        5,
+        {n: (100 + n, events, details) for n in range(3)},
+        tf.manifest({n: {"tid": 100 + n, "name": f"t{n}", "lost": 0} for n in range(3)}, names, {1: "app"}, lost={"exhausted": 3}),
+    )
     files = {path: path.read_bytes() for path in sorted(place.rglob("*")) if path.is_file()}
     assert len(files) == 7
     exercise(open_trace(session))

@@ -1,7 +1,6 @@
 """The command line as a whole: one line for an error, exit statuses, interrupts and closed pipes."""
 
 import json
-import pathlib
 import subprocess
 import sys
 
@@ -28,20 +27,22 @@ def test_help_of_every_command(command, capsys):
     assert "--" in capsys.readouterr().out
 
 
-WRONG = ("", "nonsense", "top --by colour", "spans --min-duration 5parsecs", "top --limit -1", "top", "info gone")
+WRONG = ("", "nonsense", "top --by colour", "spans --min-duration 5parsecs", "top --limit -1", "top", "info gone", "info a-file")
 
 
 @pytest.mark.parametrize("line", WRONG)
 def test_wrong_usage_is_one_line_and_status_2(line, capsys, nowhere):
+    (nowhere / "a-file").touch()
     assert main(line.split()) == 2
     out, err = capsys.readouterr()
     assert not out
     assert err.startswith("atf: ") and err.count("\n") == 1
 
 
-def test_a_foreign_file_is_one_line_and_status_1(capsys, nowhere):
-    pathlib.Path("foreign").write_text("not a trace")
-    assert main(["info", "foreign"]) == 1
+def test_what_is_no_trace_is_one_line_and_status_1(capsys, nowhere):
+    (nowhere / "session_20260101_120000/pid_7/thread_0").mkdir(parents=True)
+    (nowhere / "session_20260101_120000/pid_7/thread_0/index.atf").write_bytes(b"not a trace" * 10)
+    assert main(["info", "session_20260101_120000"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("atf: ") and err.count("\n") == 1
 

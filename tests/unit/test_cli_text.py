@@ -82,10 +82,3 @@ def test_json_list_is_one_document(capsys):
     assert json.loads(capsys.readouterr().out) == {"trace": "x", "rows": [{"n": 1}, {"n": 2}]}
     common.print_json_list({}, "rows", ())
     assert json.loads(capsys.readouterr().out) == {"rows": []}
-
-
-def test_newest_session_goes_by_time_then_suffix(tmp_path):
-    for name in ("session_20240101_000000", "session_20250101_000000", "session_20250101_000000_2", "session_20250101_000000_10", "other"):
-        (tmp_path / name).mkdir()
-    assert common.newest_session(tmp_path).name == "session_20250101_000000_10"
-    assert common.newest_session(tmp_path / "other") is None

@@ -13,7 +13,9 @@ from atf._core.layout import EVENT_DTYPE
 from atf._core.merge import IdSet, Merge, distinct_functions, merge
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import oracle  # noqa: E402
+import oracle
+
+pytestmark = pytest.mark.at_rest
 
 
 def array(stamps):
@@ -52,7 +54,12 @@ def test_whatever_the_times_every_event_comes_once_and_in_its_threads_order(thre
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(1, 9), st.integers(0, 4)), max_size=40), min_size=1, max_size=5), st.data())
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(1, 9), st.integers(0, 4)), max_size=40), min_size=1, max_size=5
+    ),
+    st.data(),
+)
 def test_filters_leave_what_a_loop_would_leave(threads, data):
     arrays = []
     for rows in threads:

@@ -12,7 +12,9 @@ from atf._core.layout import EVENT_DTYPE
 from atf._core.reader import DetailFile, IndexFile
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import tracefiles as tf  # noqa: E402
+import tracefiles as tf
+
+pytestmark = pytest.mark.at_rest
 
 EVENTS = [tf.event(1000 + 10 * i, 1 << 32 | i, 1 + i % 2, detail_seq=i if i < 4 else tf.NONE) for i in range(20)]
 DETAILS = [tf.detail(i, 16, b"p" * (7 * i), 1000 + 10 * i) for i in range(4)]
@@ -86,7 +88,9 @@ def test_room_that_was_allocated_ahead_is_cut(write):
     assert raw(file) == EVENTS and file.report.records_cut == 100_000 and file.report.bytes_cut == 3_200_000
 
 
-@pytest.mark.parametrize("last", [tf.event(2000, 1, 0), tf.event(2000, 1, 16), tf.event(999, 1, 1)], ids=["kind 0", "kind 16", "before the first"])
+@pytest.mark.parametrize(
+    "last", [tf.event(2000, 1, 0), tf.event(2000, 1, 16), tf.event(999, 1, 1)], ids=["kind 0", "kind 16", "before the first"]
+)
 def test_a_last_record_that_cannot_be_an_event_is_cut(write, last):
     file = IndexFile(write(tf.index_bytes([*EVENTS, last], finalized=False)))
     assert raw(file) == EVENTS and file.report.records_cut == 1
@@ -107,7 +111,17 @@ def test_a_damaged_footer_is_never_an_event(write, events, field):
 
 
 @pytest.mark.parametrize("events", [EVENTS, SMALL_FOOTER], ids=["", "footer like an event"])
-@pytest.mark.parametrize("at,value", [(28, b"\x07\0\0\0"), (40, struct.pack("<Q", 2**63)), (40, struct.pack("<Q", 96)), (40, bytes(8)), (32, b"\xff" * 8), (28, b"\xff" * 4)])
+@pytest.mark.parametrize(
+    "at,value",
+    [
+        (28, b"\x07\0\0\0"),
+        (40, struct.pack("<Q", 2**63)),
+        (40, struct.pack("<Q", 96)),
+        (40, bytes(8)),
+        (32, b"\xff" * 8),
+        (28, b"\xff" * 4),
+    ],
+)
 def test_a_lying_header_is_found_out(write, events, at, value):
     file = IndexFile(write(patched(tf.index_bytes(events), at, value)))
     assert raw(file) == events
@@ -170,7 +184,13 @@ def test_details_both_ways(write):
     assert len(details) == 4 and details.report == ("finalized", 4, 0, 0, ()) and details.verify() is True
     for i in range(4):
         record = details.of_event(i, int(events[i]["detail_seq"]))
-        assert (record.type, record.index_seq, record.thread_id, record.timestamp_ns, bytes(record.payload)) == (16, i, 100, 1000 + 10 * i, b"p" * 7 * i)
+        assert (record.type, record.index_seq, record.thread_id, record.timestamp_ns, bytes(record.payload)) == (
+            16,
+            i,
+            100,
+            1000 + 10 * i,
+            b"p" * 7 * i,
+        )
         assert details.record(i) == record and record.payload.readonly
     assert len(details.broken_links(events)) == 0
     for i in (-1, 4, 2**40):
@@ -185,7 +205,7 @@ def test_a_link_that_does_not_lead_back_is_not_followed(write):
     assert details.broken_links(events).tolist() == [1, 3]
 
 
-@pytest.mark.parametrize("cut", range(0, 260))
+@pytest.mark.parametrize("cut", range(260))
 def test_details_cut_anywhere(write, cut):
     data = tf.detail_bytes(DETAILS)
     assert len(data) == 64 + sum(map(len, DETAILS)) + 64

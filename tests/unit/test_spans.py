@@ -13,7 +13,9 @@ from atf._core.errors import UsageError
 from atf._core.layout import EVENT_DTYPE
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import oracle  # noqa: E402
+import oracle
+
+pytestmark = pytest.mark.at_rest
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*.txt"))
 KINDS = {"call": 1, "return": 2, "exception": 3, "instant": 4, "yield": 5, "resume": 6, "signal": 7, "gap": 8}
@@ -26,28 +28,54 @@ def array(rows):
 def rows_of(columns):
     return [
         (
-            int(columns.thread[i]), int(columns.function_id[i]), int(columns.start_ns[i]), int(columns.end_ns[i]), int(columns.active_ns[i]),
-            int(columns.self_ns[i]), int(columns.depth[i]), int(columns.call_seq[i]), int(columns.end_seq[i]), int(columns.parent[i]),
-            int(columns.child_count[i]), spans.STATUS[columns.status[i]],
+            int(columns.thread[i]),
+            int(columns.function_id[i]),
+            int(columns.start_ns[i]),
+            int(columns.end_ns[i]),
+            int(columns.active_ns[i]),
+            int(columns.self_ns[i]),
+            int(columns.depth[i]),
+            int(columns.call_seq[i]),
+            int(columns.end_seq[i]),
+            int(columns.parent[i]),
+            int(columns.child_count[i]),
+            spans.STATUS[columns.status[i]],
         )
         for i in range(len(columns))
-    ]  # fmt: skip
+    ]
 
 
 def oracle_rows(found):
     place = {id(span): i for i, (_, span) in enumerate(found)}
     return [
         (
-            thread, s.function, s.start, s.end, s.active, max(0, s.active - s.above), s.depth, s.call_seq, s.end_seq,
-            place[id(s.parent)] if s.parent else -1, s.children, s.status,
+            thread,
+            s.function,
+            s.start,
+            s.end,
+            s.active,
+            max(0, s.active - s.above),
+            s.depth,
+            s.call_seq,
+            s.end_seq,
+            place[id(s.parent)] if s.parent else -1,
+            s.children,
+            s.status,
         )
         for thread, s in found
-    ]  # fmt: skip
+    ]
 
 
 # Few functions and shallow depths, so that names collide as often as they can; now and then a record that lies.
 EVENTS = st.lists(
-    st.tuples(st.integers(0, 9), st.integers(1, 3), st.just(7), st.sampled_from([1, 1, 1, 2, 2, 2, 3, 4, 5, 5, 6, 6, 8, 9, 77]), st.integers(0, 4), st.just(oracle.NONE)),
+    st.tuples(
+        st.integers(0, 9),
+        st.integers(1, 3),
+        st.just(7),
+        st.sampled_from([1, 1, 1, 2, 2, 2, 3, 4, 5, 5, 6, 6, 8, 9, 77]),
+        st.integers(0, 4),
+        st.just(oracle.NONE),
+    ),
     max_size=60,
 )
 
@@ -89,8 +117,12 @@ def test_totals_are_the_oracles(threads):
     for group_of in ({1: 0, 2: 1, 3: 2}, {1: 0, 2: 0, 3: 1}, {1: 0, 2: 0, 3: 0}):
         groups = numpy.array([group_of[int(i)] for i in columns.function_ids], dtype=numpy.uint32)
         sums = spans.totals(columns, columns.function, groups, 3)
-        want = oracle.totals(found, lambda _, span: group_of[span.function])
-        got = {g: [int(sums[name][g]) for name in ("count", "total_ns", "self_ns", "min_ns", "max_ns", "exceptions", "active_ns")] for g in range(3) if sums["count"][g]}
+        want = oracle.totals(found, lambda _, span, of=group_of: of[span.function])
+        got = {
+            g: [int(sums[name][g]) for name in ("count", "total_ns", "self_ns", "min_ns", "max_ns", "exceptions", "active_ns")]
+            for g in range(3)
+            if sums["count"][g]
+        }
         assert got == want
 
 
@@ -104,7 +136,12 @@ def test_children_lists_hold_every_child_once(steps):
 
 
 def test_self_times_add_up_to_the_time_that_anything_ran():
-    rows = stamped([(3, f % 3 + 1, 7, kind, d, oracle.NONE) for f, (kind, d) in enumerate([(1, 1), (1, 2), (2, 2), (1, 2), (1, 3), (3, 3), (2, 2), (2, 1)])])
+    rows = stamped(
+        [
+            (3, f % 3 + 1, 7, kind, d, oracle.NONE)
+            for f, (kind, d) in enumerate([(1, 1), (1, 2), (2, 2), (1, 2), (1, 3), (3, 3), (2, 2), (2, 1)])
+        ]
+    )
     columns = spans.match([array(rows)])
     roots = columns.parent == -1
     assert columns.self_ns.sum() == columns.active_ns[roots].sum()
