@@ -1,12 +1,17 @@
 """Builds the compiled rooms. ATF_BUILD chooses the kind: release (default), debug, coverage, tsan, asan, ubsan."""
 
+import contextlib
 import glob
+import io
 import os
+import pathlib
+import shutil
+import sys
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-KIND = os.environ.get("ATF_BUILD", "release")
+KIND = os.environ.get("ATF_BUILD") or "release"
 FLAGS = {
     "release": ["-O3", "-g1"],
     "debug": ["-O0", "-g3", "-DATF_DEBUG"],
@@ -17,13 +22,30 @@ FLAGS = {
 }
 if KIND not in FLAGS:
     raise SystemExit(f"ATF_BUILD={KIND!r}: choose one of {', '.join(FLAGS)}")
-COMPILE = ["-std=c11", "-D_GNU_SOURCE", "-fno-strict-aliasing", "-fvisibility=hidden", "-pthread", "-Wall", "-Wno-unused-function", *FLAGS[KIND]]
+COMMON = ["-std=c11", "-D_GNU_SOURCE", "-fno-strict-aliasing", "-fvisibility=hidden", "-pthread", "-Wall", "-Wno-unused-function"]
+COMPILE = [*COMMON, *FLAGS[KIND]]
 LINK = ["-pthread", *[flag for flag in FLAGS[KIND] if flag.startswith("-fsanitize")]]
 # C that belongs to a module beside its .pyx.
 SOURCES = {
     "recorder": ["atf/_core/producer.c", *sorted(glob.glob("atf/_core/vm/*.c"))],
     "drain": [f"atf/_core/{name}.c" for name in ("engine", "source", "links", "writer")],
 }
+GENERATED = None if KIND == "coverage" else f"build/{KIND}/cython"  # coverage wants the .c beside its .pyx
+# The kind of the modules that lie in place: they are newer than every source, so only this tells a debug from a release one.
+STAMP = pathlib.Path(f"build/kind-{sys.implementation.cache_tag}")
+force = KIND != "release" or not STAMP.exists() or STAMP.read_text() != KIND
+
+
+class HintWatch(io.TextIOBase):
+    """Passes text on to stderr and keeps Cython's performance hints."""
+
+    def __init__(self, stream):
+        self.stream, self.hints = stream, []
+
+    def write(self, text):
+        self.hints += [line for line in text.splitlines() if line.startswith("performance hint:")]
+        return self.stream.write(text)
+
 
 checked = KIND in ("debug", "asan", "ubsan")
 extensions = [
@@ -37,10 +59,10 @@ extensions = [
     )
     for stem in sorted(os.path.splitext(os.path.basename(path))[0] for path in glob.glob("atf/_core/*.pyx"))
 ]
-setup(
-    ext_modules=cythonize(
+with contextlib.redirect_stderr(HintWatch(sys.stderr)) as watch:
+    modules = cythonize(
         extensions,
-        build_dir=None if KIND == "coverage" else "build/cython",
+        build_dir=GENERATED,
         force=KIND != "release",
         compiler_directives={
             "language_level": 3,
@@ -48,10 +70,21 @@ setup(
             "auto_pickle": False,
             "embedsignature": True,
             "linetrace": KIND == "coverage",
+            "show_performance_hints": KIND == "release",  # checks are what the other kinds are for
             "boundscheck": checked,
             "wraparound": checked,
             "initializedcheck": checked,
             "cdivision": not checked,
         },
     )
-)
+if watch.hints:
+    shutil.rmtree(str(GENERATED))  # else the next build finds the .c up to date and says nothing
+    raise SystemExit(f"{len(watch.hints)} performance hint(s) of Cython (above): the compiled rooms are built without any")
+
+if force:
+    STAMP.unlink(missing_ok=True)  # a build that stops half way leaves modules of two kinds
+distribution = setup(ext_modules=modules, options={"build": {"build_base": f"build/{KIND}"}, "build_ext": {"force": force}})
+build_ext = distribution.get_command_obj("build_ext", create=False)
+if build_ext is not None and build_ext.inplace:
+    STAMP.parent.mkdir(exist_ok=True)
+    STAMP.write_text(KIND)

@@ -1,25 +1,19 @@
 """The producing half in this process: the session it writes to, its Python hooks, and the user's own spans and events."""
 
 cimport cython
-from cpython.dict cimport PyDict_GetItem
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, strlen, strncpy
+from libc.string cimport memcpy
 
 import sys
 
 from atf._core.errors import SessionError, UsageError
 from atf._core.shm cimport ATF_NAME_FUNCTION, ATF_NAME_MODULE, Segments
-from atf._core.layout cimport ATF_CALL, ATF_EXCEPTION, ATF_INSTANT, ATF_NO_DETAIL, ATF_RETURN
 
-cdef extern from "vm/vm.h":
+cdef extern from "format.h":
     enum:
-        ATF_LEVEL_CALLS, ATF_LEVEL_RETURNS, ATF_VM_C, ATF_VM_ARGS, ATF_VM_REPR
-    int atf_vm_start(int level, object included, object excluded, int options) except -1
-    int atf_vm_stop() except -1
-    void atf_vm_forked()
-    const char *atf_vm_mechanism()
+        ATF_D_EVENT
+
+from atf._core.layout cimport ATF_CALL, ATF_EXCEPTION, ATF_INSTANT, ATF_NO_DETAIL, ATF_RETURN
 
 cdef Segments _segments = None
 cdef dict _ids = {}          # name -> function id, of this session
@@ -76,65 +70,168 @@ def record(uint32_t kind, uint64_t function_id):
         atf_write(t, kind, function_id, t.depth, ATF_NO_DETAIL)
 
 
-LEVEL_CALLS, LEVEL_RETURNS, LEVEL_C, LEVEL_ARGS = 1, 2, 4, 8
+cdef extern from "vm/values.h":
+    ctypedef struct atf_values:
+        uint8_t bytes[1]
+    void atf_values_start(atf_values *v) noexcept
+    uint32_t atf_values_size(const atf_values *v) noexcept
+    void atf_put_map(atf_values *v, uint32_t count) noexcept
+    void atf_put_text(atf_values *v, const char *text) noexcept
+    void atf_put_str(atf_values *v, object text) noexcept
+    void atf_put_value(atf_values *v, object value, int depth) noexcept
+
+cdef extern from "vm/hooks.h":
+    enum:
+        ATF_VM_C, ATF_VM_ARGS, ATF_VM_REPR, ATF_LEVEL_CALLS, ATF_LEVEL_RETURNS
+    int atf_vm_start(int level, object included, object excluded, int options) except -1
+    int atf_vm_stop() except -1
+    void atf_vm_forked()
+    const char *atf_vm_mechanism()
+    void atf_write_exception(atf_thread *t, uint64_t word, uint32_t depth, void *exception, void *type, void *value) noexcept
+
+LEVEL_CALLS, LEVEL_RETURNS, LEVEL_C, LEVEL_ARGS, LEVEL_REPR = 1, 2, 4, 8, 16
 
 
-def start_hooks(int level, tuple included, tuple excluded, bint repr=False):
-    """Set the hooks of the Python VM. ``level``: LEVEL_ bits; ``included``, ``excluded``: globs on module names.
-
-    SessionError when other tools hold what the hooks need, UsageError for an argument that cannot be used.
-    """
-    cdef int options = (ATF_VM_C if level & LEVEL_C else 0) | (ATF_VM_ARGS if level & LEVEL_ARGS else 0) | (ATF_VM_REPR if repr else 0)
+def start_hooks(int level, tuple included, tuple excluded):
+    """Put the Python hooks in place: bits of LEVEL_*, globs on module names. UsageError, or RuntimeError when they are taken."""
+    cdef int options = 0
+    if level & LEVEL_C:
+        options |= ATF_VM_C
+    if level & LEVEL_ARGS:
+        options |= ATF_VM_ARGS
+    if level & LEVEL_REPR:
+        options |= ATF_VM_REPR
     try:
-        atf_vm_start(ATF_LEVEL_CALLS if level & LEVEL_CALLS else ATF_LEVEL_RETURNS, included, excluded, options)
-    except RuntimeError as error:
-        raise SessionError(str(error)) from None
+        atf_vm_start(ATF_LEVEL_CALLS if level == LEVEL_CALLS else ATF_LEVEL_RETURNS, included, excluded, options)
     except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(str(error)) from error
+    except RuntimeError as error:
+        raise SessionError(str(error)) from error
 
 
-def stop_hooks(bint forked=False):
-    """Remove the hooks; nothing when there are none. ``forked``: in a child, whose session is the parent's."""
+def stop_hooks(forked=False):
+    """Take the Python hooks out; in a forked child (forked=True) without writing anything."""
     if forked:
         atf_vm_forked()
     else:
         atf_vm_stop()
 
 
-def hooks():
-    """How Python calls are seen now: ``"sys.monitoring"``, ``"eval frame"``, ``"profile"``, or ``""``."""
+def mechanism():
+    """How Python calls are seen: "sys.monitoring", "eval frame", "profile", or "" when not at all."""
     return atf_vm_mechanism().decode()
+
+
+cdef uint32_t _attributes_detail(atf_thread *t, name, dict attributes, uint64_t ticks):
+    """The attributes as a detail of the record that is written next."""
+    cdef atf_values v
+    atf_values_start(&v)
+    atf_put_map(&v, 2)
+    atf_put_text(&v, "name")
+    atf_put_str(&v, name)
+    atf_put_text(&v, "attributes")
+    atf_put_value(&v, attributes, 0)
+    return atf_detail(t, ATF_D_EVENT, v.bytes, atf_values_size(&v), ticks)
 
 
 @cython.final
 @cython.freelist(64)
 cdef class Span:
-    """``with Span(name, **attributes):`` writes a CALL and a RETURN (or an EXCEPTION) of the user's own name."""
-    cdef uint64_t _id
+    """``with Span(name, /, **attributes):`` writes a CALL and a RETURN of the user's own name, or an EXCEPTION when an
+    exception leaves it. The attributes stand in the CALL's detail. Without a recording it does nothing. Entering it again is allowed.
+    """
+    cdef object _name
     cdef dict _attributes
 
-    def __init__(self, name, **attributes):
-        self._id = _id(name)
-        self._attributes = attributes
+    def __init__(self, name, /, **attributes):
+        if type(name) is not str:
+            raise UsageError(f"the name of a span or event is a str, not {type(name).__name__}")
+        self._name = name
+        self._attributes = attributes if attributes else None
 
     def __enter__(self):
         cdef atf_thread *t = atf_enter()
+        cdef uint64_t ticks
+        cdef uint32_t detail = ATF_NO_DETAIL
+        cdef uint64_t identifier
         if t != NULL:
+            identifier = _id(self._name)
+            ticks = atf_ticks(t.clock_type)
+            if self._attributes is not None:
+                detail = _attributes_detail(t, self._name, self._attributes, ticks)
             t.depth += 1
-            atf_write(t, ATF_CALL, self._id, t.depth, ATF_NO_DETAIL)
+            atf_write_at(t, ticks, ATF_CALL, identifier, t.depth, detail)
         return self
 
     def __exit__(self, kind, value, traceback):
         cdef atf_thread *t = atf_enter()
+        cdef uint32_t depth
         if t != NULL:
-            atf_write(t, ATF_RETURN if kind is None else ATF_EXCEPTION, self._id, t.depth, ATF_NO_DETAIL)
-            if t.depth:
-                t.depth -= 1
+            depth = t.depth if t.depth else 1
+            t.depth = depth - 1
+            if kind is None:
+                atf_write(t, ATF_RETURN, _id(self._name), depth, ATF_NO_DETAIL)
+            else:
+                atf_write_exception(t, _id(self._name) << 4, depth, <void *>value, NULL, NULL)
         return False
 
 
 def event(name, /, **attributes):
-    """Write one INSTANT of the user's own name."""
+    """Write one INSTANT of the user's own name, with its attributes as a detail. Without a recording it does nothing."""
     cdef atf_thread *t = atf_enter()
-    if t != NULL:
-        atf_write(t, ATF_INSTANT, _id(name), t.depth, ATF_NO_DETAIL)
+    cdef uint64_t identifier, ticks
+    cdef uint32_t detail = ATF_NO_DETAIL
+    if t == NULL:
+        if type(name) is not str:
+            raise UsageError(f"the name of a span or event is a str, not {type(name).__name__}")
+        return
+    identifier = _id(name)
+    ticks = atf_ticks(t.clock_type)
+    if attributes:
+        detail = _attributes_detail(t, name, attributes, ticks)
+    atf_write_at(t, ticks, ATF_INSTANT, identifier, t.depth, detail)
+
+
+# A thread's name stands in the Thread object; at its first event the thread may not be listed yet, but the outermost
+# frame is Thread._bootstrap, whose first variable is that object. Runs no code of the program's.
+cdef extern from "Python.h":
+    ctypedef struct PyFrameObject
+    PyFrameObject *PyEval_GetFrame()
+    object PyObject_GenericGetAttr(object o, object name)
+
+import _thread
+_get_ident = _thread.get_ident
+
+
+cdef str _thread_name():
+    threading = sys.modules.get("threading")
+    if threading is None:
+        return ""
+    thread = (<dict>threading._active).get(_get_ident())
+    cdef PyFrameObject *top
+    if thread is None:
+        top = PyEval_GetFrame()
+        if top == NULL:
+            return ""
+        frame = <object>top
+        while frame.f_back is not None:
+            frame = frame.f_back
+        if frame.f_code.co_name != "_bootstrap":
+            return ""
+        thread = frame.f_locals.get("self")
+    name = PyObject_GenericGetAttr(thread, "_name")
+    return name if type(name) is str else ""
+
+
+cdef void _on_thread(atf_thread *t) noexcept:
+    try:
+        name = _thread_name()
+    except Exception:
+        return
+    cdef bytes text = name.encode("utf-8", "replace")[:47]
+    if t.slot != NULL:
+        memcpy(t.slot.name, <char *>text, len(text))
+
+
+# Called with the GIL, like everything on the record path of this process.
+atf_thread_named = <void (*)(atf_thread *) noexcept nogil>_on_thread

@@ -4,7 +4,7 @@ Works on any writable buffers of the right sizes; where they come from is the bu
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyObject_GetBuffer, Py_buffer, PyBuffer_Release
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from atf._core.errors import SegmentError, UsageError
 
@@ -228,6 +228,16 @@ cdef class Segments:
                     "details_lost": s.details_lost, "blocked_ns": s.blocked_ns,
                 })
         return found
+
+    def name_threads(self, names):
+        """Give live threads their names: ``{tid: name}``. Only for a thread that has none yet."""
+        cdef uint32_t i
+        cdef atf_slot *s
+        for i in range(self.registry.capacity):
+            s = atf_slot_at(self.registry, i)
+            if atf_load_acquire32(&s.state) == ATF_SLOT_LIVE and s.name[0] == 0 and s.tid in names:
+                text = names[s.tid].encode("utf-8", "replace")[:47]
+                memcpy(s.name, <char *>text, len(text))
 
     def names(self, uint64_t start=0):
         """Names put into the log since byte ``start``: ``(next_start, [(kind, id, line, name, file)])``; kind 1 module, 2 function."""

@@ -5,14 +5,19 @@ Runs inside the recorded program, in its first milliseconds: imports nothing tha
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 from atf._core import recorder, segment
 from atf._core.errors import AtfError, SessionError, UsageError
 from atf import runtime
 
-LEVELS = ("calls", "returns", "c", "args")
+LEVELS = ("calls", "returns", "c", "args", "repr")
 GEOMETRY = ("slots", "index_rings", "detail_rings", "index_bytes", "detail_bytes", "global_cells", "names_bytes")
 
 _active: Recording | None = None
@@ -25,7 +30,7 @@ def levels(text: str) -> int:
     for name in text.split(","):
         if name.strip() not in LEVELS:
             raise UsageError(f"level {name!r}: choose from {', '.join(LEVELS)} (c and args can be joined: c,args)")
-        bits |= {"calls": recorder.LEVEL_CALLS, "returns": recorder.LEVEL_RETURNS, "c": recorder.LEVEL_C, "args": recorder.LEVEL_ARGS}[name.strip()]
+        bits |= {"calls": recorder.LEVEL_CALLS, "returns": recorder.LEVEL_RETURNS, "c": recorder.LEVEL_C, "args": recorder.LEVEL_ARGS, "repr": recorder.LEVEL_REPR | recorder.LEVEL_ARGS}[name.strip()]
     return bits
 
 
@@ -69,6 +74,10 @@ class Recording:
 
     def begin(self) -> None:
         """Make the segments, announce them, set the hooks."""
+        self.begin_with(None)
+
+    def begin_with(self, drained_by: Callable[[segment.SegmentSet, str], None] | None) -> None:
+        """The same; ``drained_by`` is called between announcing and the first event: this process drains itself."""
         global _active
         if _active is not None:
             raise SessionError("this process is recording already: stop that recording first (one at a time in a process)")
@@ -83,6 +92,9 @@ class Recording:
         try:
             if self.session:
                 self._announce()
+                if drained_by is not None:
+                    assert self.file
+                    drained_by(self.segments, self.file)
             recorder.open_session(self.segments.segments)
             if config.get("python", "1") == "1":
                 recorder.start_hooks(self.level, _globs(config.get("include", "")), _globs(config.get("exclude", "")))
@@ -113,12 +125,19 @@ class Recording:
     def end(self) -> None:
         """Take the hooks out and let go of the rings; what they hold is the drain's business now."""
         global _active
+        self._name_threads()
         recorder.stop_hooks()
         recorder.close_session()
         if self.segments is not None and self.segments.segments is not None:
             self.segments.segments.stop()
         if _active is self:
             _active = None
+
+    def _name_threads(self) -> None:
+        """Threads that were seen before Python had a name for them get it now."""
+        threading = sys.modules.get("threading")
+        if threading is not None and self.segments is not None and self.segments.segments is not None:
+            self.segments.segments.name_threads({t.native_id: t.name for t in threading.enumerate() if t.native_id})
 
     def detach(self) -> None:
         """Unmap the segments (after end, when this process does not drain them itself)."""
@@ -157,9 +176,13 @@ def _after_in_child() -> None:
     follow(parent.session, parent.config)
 
 
-def follow(session: str | None, config: dict[str, str]) -> Recording | None:
-    """Start recording in a process of a session, if its recorder lives and wants it. Never raises: the program comes first."""
-    if session is None or config.get("children", "1") != "1" or not runtime.recorder_alive(config) or os.path.exists(os.path.join(session, "stopped")):
+def follow(session: str | None, config: dict[str, str], first: bool = False) -> Recording | None:
+    """Start recording in a process of a session, if its recorder lives and wants it. Never raises: the program comes first.
+
+    first: in a process that was started, not forked; without ``children`` only the one that the recorder started itself.
+    """
+    wanted = config.get("children", "1") == "1" or (first and os.getppid() == int(config.get("recorder_pid", "0")))
+    if session is None or not wanted or not runtime.recorder_alive(config) or os.path.exists(os.path.join(session, "stopped")):
         return None
     recording = Recording(session, config)
     try:
@@ -167,7 +190,15 @@ def follow(session: str | None, config: dict[str, str]) -> Recording | None:
     except (AtfError, OSError) as error:
         complain(session, error)
         return None
+    if first:
+        atexit.register(_at_exit)
     return recording
+
+
+def _at_exit() -> None:
+    """Registered before the program could register anything: runs last."""
+    if _active is not None:
+        _active.end()
 
 
 def complain(session: str, error: BaseException) -> None:

@@ -1,0 +1,36 @@
+"""Merges the events of many threads by time, in chunks, with memory that does not grow with the trace."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+class IdSet:
+    """A set of function ids (uint64) that a nogil loop can ask."""
+
+    def __init__(self, ids: Iterable[int] = ()) -> None: ...
+    def __contains__(self, id: int) -> bool: ...
+
+class Merge:
+    """The events of several threads inside [start_ns, end_ns], both inclusive, that pass a filter."""
+
+    def __init__(
+        self,
+        arrays: Iterable[Any],
+        start_ns: int = 0,
+        end_ns: int = 0xFFFFFFFFFFFFFFFF,
+        *,
+        kinds: int = 0xFFFFFFFF,
+        functions: Sequence[IdSet | None] | None = None,
+        min_depth: int = 0,
+        max_depth: int = 0xFFFFFFFF,
+    ) -> None: ...
+    def take(self, room: int) -> tuple[Any, Any]: ...
+    def gather(self, threads: Any, positions: Any) -> Any: ...
+    def chunks(self, chunk: int = 65536) -> Iterator[tuple[Any, Any]]: ...
+    def bounds(self) -> list[tuple[int, int]]: ...
+    def count(self) -> int: ...
+    def select(self, thread: int) -> Any: ...
+
+def distinct_functions(arrays: Iterable[Any]) -> Any: ...
+def merge(
+    arrays: Iterable[Any], start_ns: int = 0, end_ns: int = 0xFFFFFFFFFFFFFFFF, *, chunk: int = 65536, **filters: Any
+) -> Iterator[tuple[Any, Any]]: ...

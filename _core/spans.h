@@ -1,0 +1,300 @@
+/* Matches the calls and returns of one thread into spans, in one pass. The rules are in docs/format.md
+ * ("Spans"). Never includes Python.h; allocates only when its stack or its pool grows. */
+#ifndef ATF_SPANS_H
+#define ATF_SPANS_H
+#include "format.h"
+#include "idmap.h"
+#include <string.h>
+
+enum atf_status { ATF_OK = 0, ATF_RAISED = 1, ATF_UNWOUND = 2, ATF_OPEN = 3, ATF_LOST = 4 };
+#define ATF_NO_SEQ 0xFFFFFFFFu
+#define ATF_RESUME_SEARCH 64 /* suspended spans of one function that a RESUME looks at, oldest first */
+
+/* The columns, one row a span, in the order of the calls; caller's memory. */
+typedef struct atf_columns {
+    uint64_t *start_ns, *end_ns, *active_ns, *self_ns;
+    uint32_t *function, *depth, *call_seq, *end_seq, *child_count;
+    int64_t *parent;
+    uint8_t *status;
+} atf_columns;
+
+typedef struct atf_span_counts {
+    uint64_t returns_without_call, yields_without_call, resumes_without_call, gaps, events_lost;
+} atf_span_counts;
+
+/* An open span that is on the stack: it runs, or waits for what it called. One cache line. */
+typedef struct atf_frame {
+    uint64_t id;         /* function id */
+    uint64_t resumed_ns; /* start of its present stretch */
+    uint64_t active_ns;  /* of the stretches before */
+    uint64_t above_ns;   /* time that frames directly above took */
+    int64_t runner;      /* span below it in this stretch, -1: none */
+    int64_t span;
+    uint32_t function;   /* dense number */
+    uint32_t call_depth; /* as recorded; 0: not known */
+    uint32_t gaps;       /* GAPs seen before it began */
+    uint32_t same;       /* place + 1 of the next open frame of this function below; 0: none */
+} atf_frame;
+_Static_assert(sizeof(atf_frame) == 64, "one cache line");
+
+/* A span that is suspended. span of its frame -1: the entry is free. */
+typedef struct atf_suspended {
+    atf_frame frame;
+    uint64_t yield_ns;
+    uint32_t yield_seq;
+    uint32_t older, newer; /* place + 1 of its neighbours of the same function; older also links the free entries */
+} atf_suspended;
+
+typedef struct atf_function {
+    uint32_t open;           /* place + 1 of its nearest open frame on the stack */
+    uint32_t oldest, newest; /* its suspended frames in the pool, place + 1 */
+} atf_function;
+
+typedef struct atf_matcher {
+    atf_columns c;
+    atf_span_counts counts;
+    atf_idmap map; /* function id -> dense number; one map a process */
+    atf_function *functions;
+    uint64_t *function_ids;
+    uint32_t function_count, function_room;
+    atf_frame *stack;
+    atf_suspended *pool;
+    uint32_t depth, stack_room, pool_used, pool_room, pool_free; /* pool_free: place + 1, linked by `older` */
+    uint32_t gaps;    /* in this thread so far */
+    uint64_t gap_ns;  /* of the last one */
+    uint32_t gap_seq;
+    int64_t row;      /* next row of the columns */
+} atf_matcher;
+
+static inline int atf_grow(void **memory, uint32_t *room, size_t item)
+{
+    uint32_t larger = *room ? *room * 2 : 256;
+    void *p = larger > *room ? realloc(*memory, larger * item) : NULL;
+    if (!p) return 0;
+    *memory = p;
+    *room = larger;
+    return 1;
+}
+
+static inline uint64_t atf_since(uint64_t end, uint64_t start) { return end > start ? end - start : 0; }
+
+/* The dense number of a function id; ATF_IDMAP_NONE: no memory. */
+static inline uint32_t atf_function_number(atf_matcher *m, uint64_t id)
+{
+    uint32_t n = atf_idmap_get(&m->map, id);
+    if (n != ATF_IDMAP_NONE) return n;
+    if (m->function_count == m->function_room) {
+        uint32_t room = m->function_room;
+        if (!atf_grow((void **)&m->functions, &room, sizeof(atf_function))) return ATF_IDMAP_NONE;
+        room = m->function_room;
+        if (!atf_grow((void **)&m->function_ids, &room, sizeof(uint64_t))) return ATF_IDMAP_NONE;
+        m->function_room = room;
+    }
+    n = m->function_count;
+    if (!atf_idmap_put(&m->map, id, n)) return ATF_IDMAP_NONE;
+    memset(&m->functions[n], 0, sizeof(atf_function));
+    m->function_ids[n] = id;
+    m->function_count++;
+    return n;
+}
+
+/* Puts the frame that the caller has written at stack[depth] to work. */
+static inline void atf_begin(atf_matcher *m, uint64_t t)
+{
+    atf_frame *f = &m->stack[m->depth];
+    uint32_t *open = &m->functions[f->function].open;
+    f->resumed_ns = t;
+    f->runner = m->depth ? f[-1].span : -1;
+    f->same = *open;
+    *open = ++m->depth;
+}
+
+static inline int atf_room(atf_matcher *m)
+{
+    return m->depth < m->stack_room || atf_grow((void **)&m->stack, &m->stack_room, sizeof(atf_frame));
+}
+
+/* Takes the top frame off and books the stretch that ends now. It stays readable until the next one begins. */
+static inline atf_frame *atf_pop(atf_matcher *m, uint64_t t)
+{
+    atf_frame *f = &m->stack[--m->depth];
+    uint64_t stretch = atf_since(t, f->resumed_ns);
+    f->active_ns += stretch;
+    m->functions[f->function].open = f->same;
+    if (m->depth) f[-1].above_ns += stretch;
+    return f;
+}
+
+static inline void atf_end(atf_matcher *m, const atf_frame *f, uint64_t t, uint32_t seq, uint8_t status)
+{
+    int64_t s = f->span;
+    m->c.end_ns[s] = t > m->c.start_ns[s] ? t : m->c.start_ns[s];
+    m->c.active_ns[s] = f->active_ns;
+    m->c.self_ns[s] = atf_since(f->active_ns, f->above_ns);
+    m->c.end_seq[s] = seq;
+    m->c.status[s] = f->gaps != m->gaps ? ATF_LOST : status;
+}
+
+static inline void atf_close_top(atf_matcher *m, uint64_t t, uint32_t seq, uint8_t status)
+{
+    atf_end(m, atf_pop(m, t), t, seq, status);
+}
+
+/* After a GAP, a frame that stands as deep as a new one, or deeper, has ended inside the GAP. */
+static inline void atf_resync(atf_matcher *m, uint32_t call_depth)
+{
+    if (!m->gaps || !call_depth) return;
+    while (m->depth) {
+        const atf_frame *top = &m->stack[m->depth - 1];
+        if (top->gaps == m->gaps || top->call_depth < call_depth) return;
+        atf_close_top(m, m->gap_ns, m->gap_seq, ATF_LOST);
+    }
+}
+
+static inline int atf_open(atf_matcher *m, const atf_event *e, uint32_t seq)
+{
+    uint32_t n = atf_function_number(m, e->function_id);
+    if (n == ATF_IDMAP_NONE || !atf_room(m)) return 0;
+    int64_t s = m->row++, parent = m->depth ? m->stack[m->depth - 1].span : -1;
+    m->c.start_ns[s] = e->timestamp_ns;
+    m->c.function[s] = n;
+    m->c.call_seq[s] = seq;
+    m->c.parent[s] = parent;
+    m->c.depth[s] = parent < 0 ? 1 : m->c.depth[parent] + 1;
+    m->c.child_count[s] = 0;
+    if (parent >= 0) m->c.child_count[parent]++;
+    atf_frame *f = &m->stack[m->depth];
+    f->id = e->function_id;
+    f->active_ns = f->above_ns = 0;
+    f->span = s;
+    f->function = n;
+    f->call_depth = e->call_depth;
+    f->gaps = m->gaps;
+    atf_begin(m, e->timestamp_ns);
+    return 1;
+}
+
+/* The nearest open frame of the function of a RETURN, EXCEPTION or YIELD on top, everything above it unwound.
+ * 0: there is none. After a GAP a shallower frame is not meant: the call that ends here was lost. */
+static inline int atf_reach(atf_matcher *m, const atf_event *e, uint32_t seq)
+{
+    if (!m->depth) return 0;
+    uint32_t at = m->depth; /* place + 1 */
+    if (m->stack[at - 1].id != e->function_id) {
+        uint32_t n = atf_idmap_get(&m->map, e->function_id);
+        at = n == ATF_IDMAP_NONE ? 0 : m->functions[n].open;
+        if (!at) return 0;
+    }
+    const atf_frame *f = &m->stack[at - 1];
+    if (f->gaps != m->gaps && f->call_depth && f->call_depth < e->call_depth) return 0;
+    while (m->depth > at) atf_close_top(m, e->timestamp_ns, seq, ATF_UNWOUND);
+    return 1;
+}
+
+static inline int atf_suspend(atf_matcher *m, const atf_event *e, uint32_t seq)
+{
+    uint32_t at = m->pool_free; /* place + 1 */
+    if (at) {
+        m->pool_free = m->pool[at - 1].older;
+    } else {
+        if (m->pool_used == m->pool_room && !atf_grow((void **)&m->pool, &m->pool_room, sizeof(atf_suspended))) return 0;
+        at = ++m->pool_used;
+    }
+    atf_suspended *one = &m->pool[at - 1];
+    one->frame = *atf_pop(m, e->timestamp_ns);
+    one->frame.call_depth = e->call_depth;
+    atf_function *of = &m->functions[one->frame.function];
+    one->yield_ns = e->timestamp_ns;
+    one->yield_seq = seq;
+    one->older = of->newest;
+    one->newer = 0;
+    if (of->newest) m->pool[of->newest - 1].newer = at;
+    else of->oldest = at;
+    of->newest = at;
+    return 1;
+}
+
+/* Takes an entry out of the pool. It stays readable until the next one is suspended. */
+static inline const atf_suspended *atf_unlink(atf_matcher *m, uint32_t at)
+{
+    atf_suspended *one = &m->pool[at - 1];
+    atf_function *of = &m->functions[one->frame.function];
+    if (one->older) m->pool[one->older - 1].newer = one->newer;
+    else of->oldest = one->newer;
+    if (one->newer) m->pool[one->newer - 1].older = one->older;
+    else of->newest = one->older;
+    one->older = m->pool_free;
+    m->pool_free = at;
+    return one;
+}
+
+/* Which suspended span of a function a RESUME means; a record cannot say, so this is a choice:
+ * the newest when the span that ran it last runs it again (a loop inside a loop), else the oldest that was
+ * suspended at this depth (an event loop takes turns), else the newest. 0: none is suspended. */
+static inline uint32_t atf_choose(const atf_matcher *m, const atf_event *e)
+{
+    uint32_t n = atf_idmap_get(&m->map, e->function_id);
+    if (n == ATF_IDMAP_NONE || !m->functions[n].newest) return 0;
+    uint32_t newest = m->functions[n].newest, at = m->functions[n].oldest;
+    const atf_frame *f = &m->pool[newest - 1].frame;
+    if (f->call_depth == e->call_depth && m->depth && f->runner == m->stack[m->depth - 1].span) return newest;
+    for (int i = 0; at && i < ATF_RESUME_SEARCH; i++, at = m->pool[at - 1].newer)
+        if (m->pool[at - 1].frame.call_depth == e->call_depth) return at;
+    return newest;
+}
+
+/* One thread. 0: no memory. */
+static inline int atf_match(atf_matcher *m, const atf_event *events, uint64_t count, uint64_t trace_end_ns)
+{
+    m->gaps = 0;
+    m->depth = m->pool_used = m->pool_free = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        const atf_event *e = &events[i];
+        uint32_t seq = (uint32_t)i, at;
+        switch (e->event_kind) {
+        case ATF_CALL:
+            atf_resync(m, e->call_depth);
+            if (!atf_open(m, e, seq)) return 0;
+            break;
+        case ATF_RETURN:
+        case ATF_EXCEPTION:
+            if (atf_reach(m, e, seq)) atf_close_top(m, e->timestamp_ns, seq, e->event_kind == ATF_RETURN ? ATF_OK : ATF_RAISED);
+            else m->counts.returns_without_call++;
+            break;
+        case ATF_YIELD:
+            if (!atf_reach(m, e, seq)) m->counts.yields_without_call++;
+            else if (!atf_suspend(m, e, seq)) return 0;
+            break;
+        case ATF_RESUME:
+            atf_resync(m, e->call_depth);
+            at = atf_choose(m, e);
+            if (at) {
+                if (!atf_room(m)) return 0;
+                m->stack[m->depth] = atf_unlink(m, at)->frame;
+                m->stack[m->depth].call_depth = e->call_depth;
+                m->pool[at - 1].frame.span = -1;
+                atf_begin(m, e->timestamp_ns);
+            } else {
+                /* Begun on another thread, or before recording began: what runs here is a span of its own. */
+                m->counts.resumes_without_call++;
+                if (!atf_open(m, e, seq)) return 0;
+            }
+            break;
+        case ATF_GAP:
+            m->gaps++;
+            m->gap_ns = e->timestamp_ns;
+            m->gap_seq = seq;
+            m->counts.gaps++;
+            m->counts.events_lost += e->function_id;
+            break;
+        }
+    }
+    while (m->depth) atf_close_top(m, trace_end_ns, ATF_NO_SEQ, ATF_OPEN);
+    for (uint32_t at = 1; at <= m->pool_used; at++) {
+        if (m->pool[at - 1].frame.span < 0) continue;
+        const atf_suspended *one = atf_unlink(m, at);
+        atf_end(m, &one->frame, one->yield_ns, one->yield_seq, ATF_OPEN);
+    }
+    return 1;
+}
+#endif

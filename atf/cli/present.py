@@ -1,0 +1,123 @@
+"""Events and spans as JSON objects, and as the short texts that tables and trees show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from atf.cli import text
+
+if TYPE_CHECKING:
+    from atf.trace_events import Event
+    from atf.trace_manifest import Function
+    from atf.trace_spans import Span
+
+_VALUE_LENGTH = 40
+_ITEMS = 6
+
+
+def function_json(function: Function | None) -> dict[str, Any] | None:
+    if function is None:
+        return None
+    return {"name": function.name, "module": function.module, "file": function.file, "line": function.line}
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    made = {
+        "timestamp_ns": event.timestamp_ns,
+        "kind": event.kind,
+        "function": function_json(event.function),
+        "pid": event.thread.process.pid,
+        "tid": event.thread.tid,
+        "depth": event.depth,
+        "index_seq": event.index_seq,
+        "detail": event.detail,
+    }
+    return {**made, "lost": event.lost, "reason": event.reason, "depth": 0} if event.kind == "gap" else made
+
+
+def span_json(span: Span) -> dict[str, Any]:
+    parent = span.parent
+    return {
+        "span_id": span.span_id,
+        "parent_id": parent.span_id if parent is not None else None,
+        "function": function_json(span.function),
+        "start_ns": span.start_ns,
+        "end_ns": span.end_ns,
+        "duration_ns": span.duration_ns,
+        "active_ns": span.active_ns,
+        "self_ns": span.self_ns,
+        "depth": span.depth,
+        "pid": span.thread.process.pid,
+        "tid": span.thread.tid,
+        "status": span.status,
+        "args": span.args,
+        "attributes": span.attributes,
+        "result": span.result,
+        "exception": span.exception,
+    }
+
+
+def cut(shown: str) -> str:
+    return shown if len(shown) <= _VALUE_LENGTH else shown[: _VALUE_LENGTH - 1] + "…"
+
+
+def value(recorded: Any) -> str:
+    """A recorded value in one short line: ``<module.Class>`` for an object, ``…3`` for three items that were not kept."""
+    if isinstance(recorded, Mapping):
+        if list(recorded) == ["~"]:
+            return cut(f"<{recorded['~']}>")
+        if list(recorded) == ["…"]:
+            return f"…{recorded['…']}"
+        return cut("{" + ", ".join(f"{value(key)}: {value(item)}" for key, item in _some(recorded.items())) + "}")
+    if isinstance(recorded, (list, tuple)):
+        return cut("[" + ", ".join(value(item) for item in _some(recorded)) + "]")
+    # A long string is cut before it is quoted: repr would walk all of it.
+    return cut(repr(recorded[: 2 * _VALUE_LENGTH] if isinstance(recorded, (str, bytes)) else recorded))
+
+
+def _some(items: Any) -> list[Any]:
+    return [item for _, item in zip(range(_ITEMS), items)]
+
+
+def arguments(recorded: Mapping[str, Any] | None) -> str:
+    """``(a=1, b='x')``; nothing where none were recorded."""
+    return "" if recorded is None else "(" + ", ".join(f"{name}={value(item)}" for name, item in recorded.items()) + ")"
+
+
+def exception(recorded: Mapping[str, Any]) -> str:
+    """``ValueError: message`` of a recorded exception."""
+    kind, message = str(recorded.get("type")).removeprefix("builtins."), recorded.get("message")
+    said = f": {message}" if message else ""
+    return f"{kind}{said}" if len(said) <= 2 * _VALUE_LENGTH else f"{kind}{said[: 2 * _VALUE_LENGTH]}…"
+
+
+def detail(recorded: Mapping[str, Any]) -> str:
+    """The values that an event carries: arguments, result, exception or attributes."""
+    if isinstance(recorded.get("args"), Mapping):
+        return arguments(recorded["args"])
+    if "type" in recorded:
+        return exception(recorded)
+    if isinstance(recorded.get("attributes"), Mapping):
+        return arguments(recorded["attributes"])
+    return f"→ {value(recorded['value'])}" if list(recorded) == ["value"] else value(recorded)
+
+
+def outcome(span: Span) -> str:
+    """What a reader must know about how a span ended; empty for one that returned."""
+    if span.status == "exception":
+        recorded = span.exception
+        return f"raised {exception(recorded)}" if recorded is not None else "raised"
+    return "" if span.status == "ok" else str(span.status)
+
+
+def call(span: Span) -> str:
+    """``module.name(arguments) → result``, as far as these were recorded."""
+    given = span.args if span.args is not None else span.attributes
+    result = span.result
+    return span.name + arguments(given) + (f" → {value(result)}" if result is not None else "")
+
+
+def place(file: str, line: int) -> str:
+    """``file:line``, the directory shortened away where the line is long; nothing where it is not known."""
+    return text.tail(f"{file}:{line}" if line else file, 48)

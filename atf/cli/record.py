@@ -1,0 +1,129 @@
+"""``atf record``: run a program and write down what it does, from outside its process."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from atf.cli import text
+from atf.cli.common import DEFAULT_ROOT, duration_ns, print_json
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "record",
+        help="run a program and record its calls",
+        usage="atf record [options] -- PROGRAM [ARGUMENT ...]",
+        description="Run a program and record it. PROGRAM: python and its arguments, a script, a console script, or -m MODULE.",
+        epilog="The exit status is the program's. Excluded modules cost next to nothing; excluded beats included.",
+    )
+    parser.add_argument("--out", "-o", default=DEFAULT_ROOT, metavar="DIR", help=f"where the session directory goes (default: ./{DEFAULT_ROOT})")
+    parser.add_argument("--level", default="returns", metavar="LEVEL", help="calls, returns (default), c (C functions too), args (values too), or c,args")
+    parser.add_argument("--include", action="append", default=[], metavar="GLOB", help="only modules whose name fits, e.g. 'app.*'; repeatable")
+    parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="no modules whose name fits; repeatable")
+    parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow forked, spawned and started Python processes (default: yes)")
+    parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="end the recording after e.g. 10s; the program goes on")
+    parser.add_argument("--ring-size", metavar="SIZE", help="ring memory of one thread, e.g. 32M (default: 8M)")
+    parser.add_argument("--threads", metavar="N", type=int, help="threads with rings of their own (default: 64); more share a slower lane")
+    parser.add_argument("--policy", choices=("drop-oldest", "block"), default="drop-oldest", help="when the disk cannot follow: lose the oldest, or wait")
+    parser.add_argument("--repr", action="store_true", help="with level args: repr() of objects that are no plain values; runs the program's code")
+    parser.add_argument("--quiet", "-q", action="store_true", help="no status line and no summary")
+    parser.add_argument("--json", action="store_true", help="the summary as one JSON document on standard error")
+    parser.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from atf import recording
+    from atf.supervise import Supervisor
+
+    words = args.program[1:] if args.program[:1] == ["--"] else args.program
+    level = args.level + (",repr" if args.repr else "")
+    recording.levels(level)
+    config = {
+        "level": level,
+        "include": "\x1f".join(args.include),
+        "exclude": "\x1f".join(args.exclude),
+        "policy": args.policy,
+        "children": "1" if args.children else "0",
+        **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads).items()},
+    }
+    supervisor = Supervisor(words, args.out, config)
+    live = not args.quiet and not args.json and sys.stderr.isatty()
+    status = supervisor.run(None if args.duration is None else args.duration / 1e9, StatusLine() if live else None)
+    if live:
+        StatusLine.clear()
+    if args.json:
+        print_json_error(summary(supervisor, status))
+    elif not args.quiet:
+        report(supervisor)
+    else:
+        complaints(supervisor)
+    return status
+
+
+class StatusLine:
+    """One line on a terminal's standard error, drawn anew a few times a second."""
+
+    def __init__(self) -> None:
+        self.last: tuple[float, int] | None = None
+
+    @staticmethod
+    def clear() -> None:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+    def __call__(self, supervisor: Any) -> None:
+        import time
+
+        totals, now = supervisor.gatherer.totals(), time.monotonic()
+        rate = 0.0 if self.last is None else (totals["events"] - self.last[1]) / (now - self.last[0])
+        self.last = (now, totals["events"])
+        state = "recording" if supervisor.stopping is None else "recording ended"
+        sys.stderr.write(
+            f"\r\x1b[Katf: {state} · {text.count(totals['events'])} events · {text.count(round(rate))}/s · lost {text.count(sum(totals['lost'].values()))}"
+            f" · {text.size(totals['bytes'])} · {totals['threads']} threads"
+        )
+        sys.stderr.flush()
+
+
+def summary(supervisor: Any, status: int) -> dict[str, Any]:
+    """path, status, events, bytes, lost {reason: n}, threads, processes, errors."""
+    totals = supervisor.gatherer.totals()
+    return {"path": supervisor.path, "status": status, "ended": supervisor.stopping, **totals, "errors": supervisor.gatherer.errors}
+
+
+def print_json_error(document: dict[str, Any]) -> None:
+    out, sys.stdout = sys.stdout, sys.stderr
+    try:
+        print_json(document)
+    finally:
+        sys.stdout = out
+
+
+def complaints(supervisor: Any) -> None:
+    for error in supervisor.gatherer.errors:
+        print(f"atf: {error}", file=sys.stderr)
+    totals = supervisor.gatherer.totals()
+    if totals["disk_error"]:
+        print(f"atf: the disk refused events ({totals['disk_error']}): what is missing stands in the trace as gaps", file=sys.stderr)
+    if not totals["processes"] and not supervisor.gatherer.errors:
+        print(
+            f"atf: no Python process was recorded: {supervisor.command[0]} is not Python, ended before it began, or ignores its environment (-I, -E, -S)",
+            file=sys.stderr,
+        )
+
+
+def report(supervisor: Any) -> None:
+    complaints(supervisor)
+    totals = supervisor.gatherer.totals()
+    if not totals["processes"]:
+        return
+    lost = ", ".join(f"{text.count(number)} lost ({reason})" for reason, number in totals["lost"].items()) or "nothing lost"
+    plural = "es" if totals["processes"] != 1 else ""
+    print(
+        f"atf: {text.count(totals['events'])} events, {lost}, {text.size(totals['bytes'])}, {totals['threads']} threads, {totals['processes']} process{plural}\n"
+        f"atf: {supervisor.path}",
+        file=sys.stderr,
+    )

@@ -1,0 +1,189 @@
+"""Takes recorded processes in, drains them into a session directory, and completes what they leave."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from atf import runtime
+from atf._core import drain, segment
+from atf._core.errors import AtfError, OutputError, SegmentError
+from atf.manifest import Manifest, new_process_directory
+
+
+class Process:
+    """One recorded process that is being drained."""
+
+    def __init__(self, values: dict[str, Any], segments: segment.SegmentSet, source: drain.Source, manifest: Manifest):
+        self.pid = int(values["pid"])
+        self.start = int(values.get("start", 0) or 0)
+        self.file: str | None = values.get("file")
+        self.segments, self.source, self.manifest = segments, source, manifest
+        self._names = 0
+        self._written = 0.0
+
+    def gone(self) -> bool:
+        """The process ended, or replaced itself by another program: nobody but us is attached."""
+        return self.segments.attached <= 1 or not segment.alive(self.pid, self.start)
+
+    def take_names(self) -> bool:
+        """Fetch new names from the log; whether there were any."""
+        assert self.segments.segments is not None
+        self._names, names = self.segments.segments.names(self._names)
+        self.manifest.add_names(names)
+        return bool(names)
+
+    def write_manifest(self, status: str) -> None:
+        """Bring the manifest on disk up to date."""
+        assert self.segments.segments is not None
+        self.take_names()
+        self.manifest.set_threads(self.source.threads())
+        self.manifest.values["status"] = status
+        anchors = self.manifest.values["clock"]["anchors"]
+        anchors[1:] = [self.segments.segments.anchors]
+        info = self.segments.segments.info
+        if info["names_lost"]:
+            self.manifest.values["names_lost"] = info["names_lost"]
+        self.manifest.values["counters"] = {key: info[key] for key in ("mode_transitions", "fallback_events", "slotless_threads", "global_dropped")}
+        self.manifest.write()
+        self._written = time.monotonic()
+
+
+    def set_exit(self, status: int | None) -> None:
+        """Note how the process ended: its exit status, or minus the signal's number."""
+        if status is not None:
+            self.manifest.values["exit"] = status
+            self.manifest.write()
+
+
+class Gatherer:
+    """Drains every process that announces itself in a runtime session directory."""
+
+    def __init__(self, output: str, session: str | None, level: str = "returns", resume: bool = False):
+        self.output, self.session, self.level, self.resume = output, session, level, resume
+        self.drain = drain.Drain()
+        self.live: dict[str, Process] = {}
+        self.done: list[Process] = []
+        self.errors: list[str] = []
+        self._scanned = 0
+        self._refreshed = time.monotonic()
+
+    def start(self) -> None:
+        """Start the drain's thread."""
+        self.drain.start()
+
+    def take_in(self, values: dict[str, Any], segments: segment.SegmentSet, directory: str | None = None) -> Process:
+        """Begin to drain one process into a directory of its own."""
+        path = directory or new_process_directory(self.output, int(values["pid"]))
+        argv = [part for part in str(values.get("argv", "")).split("\x1f") if part]
+        manifest = Manifest(
+            path,
+            {"pid": int(values["pid"]), "parent_pid": int(values.get("ppid", 0) or 0), "argv": argv, "python": values.get("python"), "level": self.level},
+        )
+        assert segments.segments is not None
+        manifest.values["clock"]["anchors"].append(segments.segments.anchors)
+        source = drain.Source(segments.segments, path, resume=self.resume)
+        process = Process(values, segments, source, manifest)
+        if process.file:
+            found = {key: value for key, value in values.items() if key != "file"}
+            runtime.write(process.file, {**found, "directory": path})  # a recovery finds its files by this
+        self.drain.add(source)
+        try:
+            process.write_manifest("recording")
+        except OutputError as error:
+            self.errors.append(str(error))
+        return process
+
+    def poll(self) -> None:
+        """Look for new processes and for ended ones. Costs a few microseconds a process; call it every few milliseconds."""
+        if self.session:
+            try:
+                changed = os.stat(self.session).st_mtime_ns
+            except FileNotFoundError:
+                changed = self._scanned
+            if changed != self._scanned:
+                # A file that is made in the same tick of the directory's clock would be missed: look again next time.
+                self._scanned = changed if time.time_ns() - changed > 50_000_000 else 0
+                self._scan()
+        for key, process in list(self.live.items()):
+            if process.gone():
+                self.complete(key, dead=True)
+        if time.monotonic() - self._refreshed > 1.0:
+            self._refreshed = time.monotonic()
+            for process in self.live.values():
+                if process.take_names():
+                    self._guarded(process, "recording")
+
+    def _scan(self) -> None:
+        assert self.session
+        known = {process.file for process in (*self.live.values(), *self.done)}
+        for values in runtime.processes(self.session):
+            if values["file"] in known:
+                continue
+            try:
+                ids = tuple(int(part) for part in values["segments"].split(","))
+                segments = segment.SegmentSet.attach(ids)  # type: ignore[arg-type]
+                self.live[values["file"]] = self.take_in(values, segments, values.get("directory") if self.resume else None)
+            except (SegmentError, OutputError, KeyError, ValueError) as error:
+                self.errors.append(f"process {values.get('pid')}: {error}")
+                os.unlink(values["file"])
+        for name in os.listdir(self.session):
+            if name.endswith(".error"):
+                path = os.path.join(self.session, name)
+                said = runtime.read(path)
+                self.errors.append(f"process {said.get('pid')}: {said.get('error')}")
+                os.unlink(path)
+
+    def _guarded(self, process: Process, status: str) -> None:
+        try:
+            process.write_manifest(status)
+        except AtfError as error:
+            if str(error) not in self.errors:
+                self.errors.append(str(error))
+
+    def complete(self, key: str, dead: bool, status: str = "complete") -> None:
+        """Everything that a process committed goes to its files; its segments are removed."""
+        process = self.live.pop(key)
+        self.drain.finish(process.source, dead=dead)
+        self._guarded(process, status)
+        process.segments.remove()
+        process.segments.detach()
+        if process.file:
+            try:
+                os.unlink(process.file)
+            except OSError:
+                pass
+        self.done.append(process)
+
+    def stop(self) -> None:
+        """Recording is over for every process, running ones too, and none begins any more."""
+        if self.session:
+            runtime.write(os.path.join(self.session, "stopped"), {})
+            self._scan()
+        for process in self.live.values():
+            assert process.segments.segments is not None
+            process.segments.segments.stop()
+        time.sleep(0.002)  # a record that was being written when the word changed is complete by then
+        for key, process in list(self.live.items()):
+            self.complete(key, dead=process.gone())
+
+    def close(self) -> None:
+        """End the drain's thread and forget the runtime directory."""
+        self.drain.join()
+        if self.session:
+            runtime.remove(self.session)
+
+    def totals(self) -> dict[str, Any]:
+        """Events, bytes, losses by reason, threads and processes so far."""
+        totals: dict[str, Any] = {"events": 0, "bytes": 0, "lost": {}, "threads": 0, "processes": len(self.live) + len(self.done), "disk_error": None}
+        for process in (*self.live.values(), *self.done):
+            counts = process.source.totals
+            totals["events"] += counts["events"]
+            totals["bytes"] += counts["bytes"]
+            totals["disk_error"] = totals["disk_error"] or counts["disk_error"]
+            for thread in process.source.threads():
+                totals["threads"] += 1
+                for reason, count in thread["lost"].items():
+                    totals["lost"][reason] = totals["lost"].get(reason, 0) + count
+        return totals

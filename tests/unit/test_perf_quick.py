@@ -1,0 +1,63 @@
+"""Every benchmark runs on its own in its quick form and finds its own work right. No time is asserted anywhere."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PERF = Path(__file__).resolve().parents[2] / "perf"
+
+
+def quick(name: str, tmp_path: Path, *options: str) -> dict:
+    out = tmp_path / "out.json"
+    command = [sys.executable, str(PERF / f"{name}.py"), "--quick", "--json", str(out), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(out.read_text())
+    assert found["benchmark"] == name and found["rounds"] == 1 and found["failures"] == []
+    assert done.stdout.startswith(f"{name}: ") and "cores" in done.stdout
+    missing = [what for what in found["missing"] if what.startswith("atf")]
+    assert not missing, missing  # peers may be missing, atf may not
+    return found
+
+
+def limits(found: dict) -> list[float]:
+    return [goal["limit"] for goal in found["goals"]]
+
+
+def test_ring(tmp_path):
+    found = quick("ring", tmp_path)
+    assert limits(found) == [60, 50, 14, 30]
+
+
+def test_drain(tmp_path):
+    found = quick("drain", tmp_path, "--threads", "1", "3")
+    assert limits(found) == [30, 22, 10, 10]
+    assert {"plain write()", "1 producers", "3 producers"} <= set(found["figures"])
+
+
+def test_spans(tmp_path):
+    found = quick("spans", tmp_path)
+    assert {"atf span, rings", "atf event, 3 attributes, streaming", "atf record from Python, rings"} <= set(found["figures"])
+
+
+def test_save(tmp_path):
+    found = quick("save", tmp_path)
+    assert found["figures"]["atf bytes per call"] > 0
+
+
+def test_python_calls(tmp_path):
+    found = quick("python_calls", tmp_path, "--runs", "1", "--tools", "atf ring", "atf streaming", "atf c", "atf excluded", "cProfile")
+    name = f"python {sys.version_info[0]}.{sys.version_info[1]}"
+    samples = found["figures"][name]["samples_ns"]
+    assert set(samples) == {"untraced", "untraced again", "atf ring", "atf streaming", "atf c", "atf excluded", "cProfile"}
+    lost = next(goal for goal in found["goals"] if "lost" in goal["goal"])
+    assert lost["met"], lost
+
+
+@pytest.mark.parametrize("name", ["ring", "drain", "spans", "save", "python_calls"])
+def test_help_says_what_is_compared(name):
+    done = subprocess.run([sys.executable, str(PERF / f"{name}.py"), "--help"], capture_output=True, text=True, timeout=60, check=True)
+    assert "--rounds" in done.stdout and "--json" in done.stdout
