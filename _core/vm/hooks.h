@@ -63,7 +63,8 @@ static inline int atf_word_current(uint64_t word) { return word >> 48 == atf_vm.
 
 /* The word of a code object that this start has not seen. globals: of a frame that runs it, or NULL; receiver: its
  * first argument, or NULL (3.10 finds a method's qualified name by it). Runs no code of the program's, keeps the
- * current exception. */
+ * current exception. 0 without a session. A hook asks for the word first and enters second, so that a thread which runs
+ * excluded code only takes no ring. */
 uint64_t atf_code_resolve(PyCodeObject *code, PyObject *globals, PyObject *receiver);
 
 /* The word of a C function, 0 when the object is none or is excluded. */
