@@ -34,7 +34,7 @@ STAMPS = st.lists(st.integers(0, 3) | st.just(40), max_size=80).map(lambda steps
 TIMES = st.integers(0, 300)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(STAMPS, max_size=9), TIMES, TIMES, st.integers(1, 50))
 def test_merging_is_the_oracles(threads, a, b, chunk):
     arrays = [array(stamps) for stamps in threads]
@@ -44,7 +44,7 @@ def test_merging_is_the_oracles(threads, a, b, chunk):
         assert Merge(arrays, *window).count() == len(want)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 2**64 - 1), max_size=30), max_size=6))
 def test_whatever_the_times_every_event_comes_once_and_in_its_threads_order(threads):
     got = pairs(merge([array(stamps) for stamps in threads], chunk=7))
@@ -53,7 +53,7 @@ def test_whatever_the_times_every_event_comes_once_and_in_its_threads_order(thre
         assert [p for thread, p in got if thread == t] == list(range(len(threads[t])))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(
         st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(1, 9), st.integers(0, 4)), max_size=40), min_size=1, max_size=5
