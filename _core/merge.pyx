@@ -7,12 +7,12 @@ of the file is kept, also where a damaged timestamp goes backwards.
 import numpy
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 from atf._core.errors import FormatError, UsageError
 from atf._core.layout cimport atf_event, ATF_GAP
 from atf._core.layout import EVENT_DTYPE
 
-cdef extern from "merge.h" nogil:
+cdef extern from "batch.h" nogil:
     ctypedef struct atf_idmap:
         pass
     int atf_idmap_init(atf_idmap *m)
@@ -37,9 +37,10 @@ cdef extern from "merge.h" nogil:
         atf_loser *tree
         uint32_t count, leaves
     int atf_passes(const atf_filter *f, const atf_stream *s, const atf_event *e)
-    const atf_event *atf_next_passing(const atf_filter *f, const atf_stream *s, const atf_event *e)
-    void atf_merge_start(atf_merge *m)
-    uint64_t atf_merge_take(atf_merge *m, uint32_t *streams, uint32_t *positions, uint64_t room)
+    ctypedef struct atf_batch:
+        uint32_t pending, next, size
+        uint32_t *start "from"
+    uint64_t atf_batch_take(atf_merge *m, atf_batch *b, uint32_t *streams, uint32_t *positions, uint64_t room)
 
 
 cdef class IdSet:
@@ -86,6 +87,7 @@ cdef class Merge:
     """
 
     cdef atf_merge merge
+    cdef atf_batch *batch # made on the first take: counting needs none
     cdef object keep
     cdef bint busy
 
@@ -123,14 +125,13 @@ cdef class Merge:
                 self.merge.streams[i].cursor = _bound(first, first + events.shape[0], start_ns, False)
                 self.merge.streams[i].end = _bound(self.merge.streams[i].cursor, first + events.shape[0], end_ns, True)
             i += 1
-        with nogil:
-            for i in range(self.merge.count):
-                self.merge.streams[i].cursor = atf_next_passing(&self.merge.filter, &self.merge.streams[i], self.merge.streams[i].cursor)
-            atf_merge_start(&self.merge)
 
     def __dealloc__(self):
         free(self.merge.streams)
         free(self.merge.tree)
+        if self.batch != NULL:
+            free(self.batch.start)
+        free(self.batch)
 
     def take(self, Py_ssize_t room):
         """The next events, at most `room` of them: (thread, index_seq), two uint32 arrays of shape (n,).
@@ -145,9 +146,20 @@ cdef class Merge:
         positions = numpy.empty(room, dtype=numpy.uint32)
         cdef uint32_t[::1] thread_out = threads, position_out = positions
         cdef uint64_t n
+        if self.batch == NULL:
+            self.batch = <atf_batch *>malloc(sizeof(atf_batch))
+            if self.batch == NULL:
+                raise MemoryError
+            self.batch.pending = self.batch.next = 0
+            self.batch.size = 256
+            self.batch.start = <uint32_t *>calloc(self.merge.leaves, sizeof(uint32_t))
+            if self.batch.start == NULL:
+                free(self.batch)
+                self.batch = NULL
+                raise MemoryError
         self.busy = True
         with nogil:
-            n = atf_merge_take(&self.merge, &thread_out[0], &position_out[0], room)
+            n = atf_batch_take(&self.merge, self.batch, &thread_out[0], &position_out[0], room)
         self.busy = False
         return threads[:n], positions[:n]
 
@@ -178,15 +190,22 @@ cdef class Merge:
                 return
             yield threads, positions
 
+    cdef int fresh(self) except -1:
+        if self.batch != NULL:
+            raise UsageError("this merge was begun already: ask a new one")
+        return 0
+
     def bounds(self):
-        """[(first, end)] a thread: the half-open range of positions that is left of its window."""
+        """[(first, end)] a thread: the half-open range of positions of its window. Only before the first take."""
+        self.fresh()
         return [
             (self.merge.streams[i].cursor - self.merge.streams[i].base, self.merge.streams[i].end - self.merge.streams[i].base)
             for i in range(self.merge.count)
         ]
 
     def count(self):
-        """How many events are left; scans them only when there is a filter, and merges nothing."""
+        """How many events there are; scans them only when there is a filter, and merges nothing. Only before the first take."""
+        self.fresh()
         cdef uint64_t total = 0
         cdef const atf_event *event
         cdef atf_stream *stream
@@ -204,7 +223,8 @@ cdef class Merge:
         return total
 
     def select(self, uint32_t thread):
-        """Positions (uint32, shape (M,)) of the events of one thread that are left."""
+        """Positions (uint32, shape (M,)) of the events of one thread. Only before the first take."""
+        self.fresh()
         if thread >= self.merge.count:
             raise UsageError(f"thread {thread} of {self.merge.count}")
         cdef atf_stream *stream = &self.merge.streams[thread]

@@ -47,7 +47,8 @@ def alive(pid: int, start: int = 0) -> bool:
 
 
 def _refused(error: Exception, size: int) -> SegmentError:
-    code = getattr(error, "errno", None)
+    # sysv_ipc tells the errno in the message only, for most of its errors.
+    code = getattr(error, "errno", None) or next((getattr(errno, name) for name in ("ENOSPC", "EACCES", "EPERM", "EINVAL", "ENOMEM") if name in str(error)), None)
     if code == errno.ENOSPC or "limit" in str(error).lower():
         what = "the system's limit of segments or of shared memory is reached: remove stale ones with `atf doctor --clean`, or raise kernel.shmmni and kernel.shmall"
     elif code in (errno.EACCES, errno.EPERM) or "permission" in str(error).lower():

@@ -22,7 +22,7 @@ typedef struct atf_span_counts {
     uint64_t returns_without_call, yields_without_call, resumes_without_call, gaps, events_lost;
 } atf_span_counts;
 
-/* An open span: on the stack while it runs or waits for what it called, in the pool while it is suspended. */
+/* An open span that is on the stack: it runs, or waits for what it called. One cache line. */
 typedef struct atf_frame {
     uint64_t id;         /* function id */
     uint64_t resumed_ns; /* start of its present stretch */
@@ -33,11 +33,17 @@ typedef struct atf_frame {
     uint32_t function;   /* dense number */
     uint32_t call_depth; /* as recorded; 0: not known */
     uint32_t gaps;       /* GAPs seen before it began */
-    uint32_t same;       /* stack: place + 1 of the next open frame of this function below; 0: none */
-    uint32_t older, newer; /* pool: place + 1 of its neighbours among the suspended of this function */
+    uint32_t same;       /* place + 1 of the next open frame of this function below; 0: none */
+} atf_frame;
+_Static_assert(sizeof(atf_frame) == 64, "one cache line");
+
+/* A span that is suspended. span of its frame -1: the entry is free. */
+typedef struct atf_suspended {
+    atf_frame frame;
     uint64_t yield_ns;
     uint32_t yield_seq;
-} atf_frame;
+    uint32_t older, newer; /* place + 1 of its neighbours of the same function; older also links the free entries */
+} atf_suspended;
 
 typedef struct atf_function {
     uint32_t open;           /* place + 1 of its nearest open frame on the stack */
@@ -51,7 +57,8 @@ typedef struct atf_matcher {
     atf_function *functions;
     uint64_t *function_ids;
     uint32_t function_count, function_room;
-    atf_frame *stack, *pool;
+    atf_frame *stack;
+    atf_suspended *pool;
     uint32_t depth, stack_room, pool_used, pool_room, pool_free; /* pool_free: place + 1, linked by `older` */
     uint32_t gaps;    /* in this thread so far */
     uint64_t gap_ns;  /* of the last one */
@@ -91,25 +98,30 @@ static inline uint32_t atf_function_number(atf_matcher *m, uint64_t id)
     return n;
 }
 
-static inline int atf_push(atf_matcher *m, atf_frame f, uint64_t t)
+/* Puts the frame that the caller has written at stack[depth] to work. */
+static inline void atf_begin(atf_matcher *m, uint64_t t)
 {
-    if (m->depth == m->stack_room && !atf_grow((void **)&m->stack, &m->stack_room, sizeof(atf_frame))) return 0;
-    f.resumed_ns = t;
-    f.runner = m->depth ? m->stack[m->depth - 1].span : -1;
-    f.same = m->functions[f.function].open;
-    m->stack[m->depth++] = f;
-    m->functions[f.function].open = m->depth;
-    return 1;
+    atf_frame *f = &m->stack[m->depth];
+    uint32_t *open = &m->functions[f->function].open;
+    f->resumed_ns = t;
+    f->runner = m->depth ? f[-1].span : -1;
+    f->same = *open;
+    *open = ++m->depth;
 }
 
-/* Takes the top frame off and books the stretch that ends now. */
-static inline atf_frame atf_pop(atf_matcher *m, uint64_t t)
+static inline int atf_room(atf_matcher *m)
 {
-    atf_frame f = m->stack[--m->depth];
-    uint64_t stretch = atf_since(t, f.resumed_ns);
-    f.active_ns += stretch;
-    m->functions[f.function].open = f.same;
-    if (m->depth) m->stack[m->depth - 1].above_ns += stretch;
+    return m->depth < m->stack_room || atf_grow((void **)&m->stack, &m->stack_room, sizeof(atf_frame));
+}
+
+/* Takes the top frame off and books the stretch that ends now. It stays readable until the next one begins. */
+static inline atf_frame *atf_pop(atf_matcher *m, uint64_t t)
+{
+    atf_frame *f = &m->stack[--m->depth];
+    uint64_t stretch = atf_since(t, f->resumed_ns);
+    f->active_ns += stretch;
+    m->functions[f->function].open = f->same;
+    if (m->depth) f[-1].above_ns += stretch;
     return f;
 }
 
@@ -125,8 +137,7 @@ static inline void atf_end(atf_matcher *m, const atf_frame *f, uint64_t t, uint3
 
 static inline void atf_close_top(atf_matcher *m, uint64_t t, uint32_t seq, uint8_t status)
 {
-    atf_frame f = atf_pop(m, t);
-    atf_end(m, &f, t, seq, status);
+    atf_end(m, atf_pop(m, t), t, seq, status);
 }
 
 /* After a GAP, a frame that stands as deep as a new one, or deeper, has ended inside the GAP. */
@@ -143,7 +154,7 @@ static inline void atf_resync(atf_matcher *m, uint32_t call_depth)
 static inline int atf_open(atf_matcher *m, const atf_event *e, uint32_t seq)
 {
     uint32_t n = atf_function_number(m, e->function_id);
-    if (n == ATF_IDMAP_NONE) return 0;
+    if (n == ATF_IDMAP_NONE || !atf_room(m)) return 0;
     int64_t s = m->row++, parent = m->depth ? m->stack[m->depth - 1].span : -1;
     m->c.start_ns[s] = e->timestamp_ns;
     m->c.function[s] = n;
@@ -152,8 +163,15 @@ static inline int atf_open(atf_matcher *m, const atf_event *e, uint32_t seq)
     m->c.depth[s] = parent < 0 ? 1 : m->c.depth[parent] + 1;
     m->c.child_count[s] = 0;
     if (parent >= 0) m->c.child_count[parent]++;
-    atf_frame f = {.id = e->function_id, .span = s, .function = n, .call_depth = e->call_depth, .gaps = m->gaps};
-    return atf_push(m, f, e->timestamp_ns);
+    atf_frame *f = &m->stack[m->depth];
+    f->id = e->function_id;
+    f->active_ns = f->above_ns = 0;
+    f->span = s;
+    f->function = n;
+    f->call_depth = e->call_depth;
+    f->gaps = m->gaps;
+    atf_begin(m, e->timestamp_ns);
+    return 1;
 }
 
 /* The nearest open frame of the function of a RETURN, EXCEPTION or YIELD on top, everything above it unwound.
@@ -175,39 +193,39 @@ static inline int atf_reach(atf_matcher *m, const atf_event *e, uint32_t seq)
 
 static inline int atf_suspend(atf_matcher *m, const atf_event *e, uint32_t seq)
 {
-    atf_frame f = atf_pop(m, e->timestamp_ns);
     uint32_t at = m->pool_free; /* place + 1 */
     if (at) {
         m->pool_free = m->pool[at - 1].older;
     } else {
-        if (m->pool_used == m->pool_room && !atf_grow((void **)&m->pool, &m->pool_room, sizeof(atf_frame))) return 0;
+        if (m->pool_used == m->pool_room && !atf_grow((void **)&m->pool, &m->pool_room, sizeof(atf_suspended))) return 0;
         at = ++m->pool_used;
     }
-    atf_function *of = &m->functions[f.function];
-    f.yield_ns = e->timestamp_ns;
-    f.yield_seq = seq;
-    f.call_depth = e->call_depth;
-    f.older = of->newest;
-    f.newer = 0;
-    m->pool[at - 1] = f;
+    atf_suspended *one = &m->pool[at - 1];
+    one->frame = *atf_pop(m, e->timestamp_ns);
+    one->frame.call_depth = e->call_depth;
+    atf_function *of = &m->functions[one->frame.function];
+    one->yield_ns = e->timestamp_ns;
+    one->yield_seq = seq;
+    one->older = of->newest;
+    one->newer = 0;
     if (of->newest) m->pool[of->newest - 1].newer = at;
     else of->oldest = at;
     of->newest = at;
     return 1;
 }
 
-static inline atf_frame atf_unlink(atf_matcher *m, uint32_t at)
+/* Takes an entry out of the pool. It stays readable until the next one is suspended. */
+static inline const atf_suspended *atf_unlink(atf_matcher *m, uint32_t at)
 {
-    atf_frame f = m->pool[at - 1];
-    atf_function *of = &m->functions[f.function];
-    if (f.older) m->pool[f.older - 1].newer = f.newer;
-    else of->oldest = f.newer;
-    if (f.newer) m->pool[f.newer - 1].older = f.older;
-    else of->newest = f.older;
-    m->pool[at - 1].span = -1; /* free */
-    m->pool[at - 1].older = m->pool_free;
+    atf_suspended *one = &m->pool[at - 1];
+    atf_function *of = &m->functions[one->frame.function];
+    if (one->older) m->pool[one->older - 1].newer = one->newer;
+    else of->oldest = one->newer;
+    if (one->newer) m->pool[one->newer - 1].older = one->older;
+    else of->newest = one->older;
+    one->older = m->pool_free;
     m->pool_free = at;
-    return f;
+    return one;
 }
 
 /* Which suspended span of a function a RESUME means; a record cannot say, so this is a choice:
@@ -218,10 +236,10 @@ static inline uint32_t atf_choose(const atf_matcher *m, const atf_event *e)
     uint32_t n = atf_idmap_get(&m->map, e->function_id);
     if (n == ATF_IDMAP_NONE || !m->functions[n].newest) return 0;
     uint32_t newest = m->functions[n].newest, at = m->functions[n].oldest;
-    const atf_frame *f = &m->pool[newest - 1];
+    const atf_frame *f = &m->pool[newest - 1].frame;
     if (f->call_depth == e->call_depth && m->depth && f->runner == m->stack[m->depth - 1].span) return newest;
     for (int i = 0; at && i < ATF_RESUME_SEARCH; i++, at = m->pool[at - 1].newer)
-        if (m->pool[at - 1].call_depth == e->call_depth) return at;
+        if (m->pool[at - 1].frame.call_depth == e->call_depth) return at;
     return newest;
 }
 
@@ -251,9 +269,11 @@ static inline int atf_match(atf_matcher *m, const atf_event *events, uint64_t co
             atf_resync(m, e->call_depth);
             at = atf_choose(m, e);
             if (at) {
-                atf_frame f = atf_unlink(m, at);
-                f.call_depth = e->call_depth;
-                if (!atf_push(m, f, e->timestamp_ns)) return 0;
+                if (!atf_room(m)) return 0;
+                m->stack[m->depth] = atf_unlink(m, at)->frame;
+                m->stack[m->depth].call_depth = e->call_depth;
+                m->pool[at - 1].frame.span = -1;
+                atf_begin(m, e->timestamp_ns);
             } else {
                 /* Begun on another thread, or before recording began: what runs here is a span of its own. */
                 m->counts.resumes_without_call++;
@@ -271,9 +291,9 @@ static inline int atf_match(atf_matcher *m, const atf_event *events, uint64_t co
     }
     while (m->depth) atf_close_top(m, trace_end_ns, ATF_NO_SEQ, ATF_OPEN);
     for (uint32_t at = 1; at <= m->pool_used; at++) {
-        if (m->pool[at - 1].span < 0) continue;
-        atf_frame f = atf_unlink(m, at);
-        atf_end(m, &f, f.yield_ns, f.yield_seq, ATF_OPEN);
+        if (m->pool[at - 1].frame.span < 0) continue;
+        const atf_suspended *one = atf_unlink(m, at);
+        atf_end(m, &one->frame, one->yield_ns, one->yield_seq, ATF_OPEN);
     }
     return 1;
 }

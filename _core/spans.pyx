@@ -32,6 +32,8 @@ cdef extern from "totals.h" nogil:
         uint64_t returns_without_call, yields_without_call, resumes_without_call, gaps, events_lost
     ctypedef struct atf_frame:
         pass
+    ctypedef struct atf_suspended:
+        pass
     ctypedef struct atf_function:
         pass
     ctypedef struct atf_matcher:
@@ -42,7 +44,7 @@ cdef extern from "totals.h" nogil:
         uint64_t *function_ids
         uint32_t function_count
         atf_frame *stack
-        atf_frame *pool
+        atf_suspended *pool
         int64_t row
     int atf_match(atf_matcher *m, const atf_event *events, uint64_t count, uint64_t trace_end_ns)
     ctypedef struct atf_totals:

@@ -98,7 +98,8 @@ class Manifest:
                 "name": t["name"],
                 "events": t["events"],
                 "details": t["details"],
-                "lost": t["lost"],
+                "lost": sum(t["lost"].values()),
+                "lost_by": t["lost"],
                 "details_lost": t["details_lost"],
                 "entered": t["entered"],
             }

@@ -125,12 +125,19 @@ class Recording:
     def end(self) -> None:
         """Take the hooks out and let go of the rings; what they hold is the drain's business now."""
         global _active
+        self._name_threads()
         recorder.stop_hooks()
         recorder.close_session()
         if self.segments is not None and self.segments.segments is not None:
             self.segments.segments.stop()
         if _active is self:
             _active = None
+
+    def _name_threads(self) -> None:
+        """Threads that were seen before Python had a name for them get it now."""
+        threading = sys.modules.get("threading")
+        if threading is not None and self.segments is not None and self.segments.segments is not None:
+            self.segments.segments.name_threads({t.native_id: t.name for t in threading.enumerate() if t.native_id})
 
     def detach(self) -> None:
         """Unmap the segments (after end, when this process does not drain them itself)."""

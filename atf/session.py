@@ -112,7 +112,6 @@ class Record:
             raise SessionError("this recording is not running")
         active, self._recording = self._recording, None
         _current = None
-        _name_threads(active)
         active.end()
         if self._gatherer is not None:
             self._gatherer.drain.join()
@@ -220,13 +219,6 @@ def _after_fork() -> None:
 def _at_exit() -> None:
     if _current is not None:
         _current.stop()
-
-
-def _name_threads(active: recording.Recording) -> None:
-    """Threads that were seen before Python had a name for them get it now."""
-    threading = sys.modules.get("threading")
-    if threading is not None and active.segments is not None and active.segments.segments is not None:
-        active.segments.segments.name_threads({t.native_id: t.name for t in threading.enumerate() if t.native_id})
 
 
 def start(path: str | os.PathLike[str] | None = None, **options: Any) -> Record:

@@ -172,13 +172,13 @@ def show(report: Report, scratch: Path, rounds: int) -> None:
         with open_trace(scratch / str(slices)) as trace:
             arrays = [thread.events for thread in trace.threads]
             events = sum(map(len, arrays))
-            part = max(1, len(arrays[0]) // 20)
+            part, end_ns = max(1, len(arrays[0]) // 20), trace.info["time_end_ns"]
             cases = merge_cases(arrays, part)
             if not slices:
                 report.say(f"{THREADS} threads, {events:,} events, {events * 32 / 1e6:.0f} MB in all")
                 cases |= {
                     "open and info": lambda: open_trace(scratch / "False").info["events"],
-                    "spans": lambda: (lambda c: (int((c.end_ns - c.start_ns).sum()), int(c.self_ns.sum())))(match(arrays)),
+                    "spans": lambda: (lambda c: (int((c.end_ns - c.start_ns).sum()), int(c.self_ns.sum())))(match(arrays, end_ns)),
                     "spans, numpy": lambda: numpy_spans(arrays),
                     "spans, Python (a part)": lambda: oracle_spans(arrays, part),
                     "top 10 of matched spans": lambda: trace.top(10)[0].count,

@@ -94,8 +94,8 @@ def recording(directory, level="returns", include=("shapes*",), exclude=(), poli
     recorder.open_session(memory.segments)
     bits = sum(BITS[name] for name in level.split(","))
     try:
-        recorder.start_hooks(bits, tuple(include), tuple(exclude), repr)
-        recorded.hooks = recorder.hooks()
+        recorder.start_hooks(bits | (recorder.LEVEL_REPR if repr else 0), tuple(include), tuple(exclude))
+        recorded.hooks = recorder.mechanism()
         yield recorded
     finally:
         recorder.stop_hooks()
@@ -106,6 +106,7 @@ def recording(directory, level="returns", include=("shapes*",), exclude=(), poli
         recorded.entered = [thread["entered"] for thread in source.threads()]
         _read(recorded, directory, memory.segments)
         del source, engine
+        memory.remove()
         memory.detach()
 
 

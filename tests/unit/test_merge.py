@@ -34,7 +34,7 @@ STAMPS = st.lists(st.integers(0, 3) | st.just(40), max_size=80).map(lambda steps
 TIMES = st.integers(0, 300)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(STAMPS, max_size=9), TIMES, TIMES, st.integers(1, 50))
 def test_merging_is_the_oracles(threads, a, b, chunk):
     arrays = [array(stamps) for stamps in threads]
@@ -44,7 +44,7 @@ def test_merging_is_the_oracles(threads, a, b, chunk):
         assert Merge(arrays, *window).count() == len(want)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 2**64 - 1), max_size=30), max_size=6))
 def test_whatever_the_times_every_event_comes_once_and_in_its_threads_order(threads):
     got = pairs(merge([array(stamps) for stamps in threads], chunk=7))
@@ -53,7 +53,7 @@ def test_whatever_the_times_every_event_comes_once_and_in_its_threads_order(thre
         assert [p for thread, p in got if thread == t] == list(range(len(threads[t])))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(
         st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(1, 9), st.integers(0, 4)), max_size=40), min_size=1, max_size=5
@@ -116,3 +116,44 @@ def test_arrays_of_another_layout_are_refused():
         Merge([array([1])], functions=[])
     with pytest.raises(UsageError):
         Merge([array([1])]).take(0)
+
+
+def by_numpy(arrays):
+    stamps = numpy.concatenate([a["timestamp_ns"] for a in arrays])
+    order = numpy.argsort(stamps, kind="stable")  # stable: ties by thread, then position
+    threads = numpy.repeat(numpy.arange(len(arrays)), [len(a) for a in arrays])
+    positions = numpy.concatenate([numpy.arange(len(a)) for a in arrays])
+    return threads[order], positions[order]
+
+
+@pytest.mark.parametrize("chunk", [1000, 65536])
+@pytest.mark.parametrize("shape", ["dense", "slices", "equal", "sparse", "uneven", "late", "many threads"])
+def test_long_merges_are_a_stable_sort(shape, chunk):
+    random = numpy.random.default_rng(5)
+    arrays = []
+    for thread in range(6000 if shape == "many threads" else 12):
+        n = {"many threads": 9, "uneven": 40 if thread else 60_000}.get(shape, 12_000)
+        steps = random.integers(0, 40, n).astype("u8")
+        if shape == "slices":
+            steps[100 * thread :: 1200] += 22_000
+        elif shape == "equal":
+            steps[:] = 0
+            steps[:: 5000 + thread] = 9
+        elif shape == "sparse":  # windows of more than 17 s, and some of hours
+            steps *= random.choice(numpy.array([1, 10**9, 10**13], dtype="u8"), n)
+        elif shape == "late":
+            steps[0] = 2**64 - 2**20
+        stamps = numpy.cumsum(steps)
+        arrays.append(array(stamps))
+    chunks = list(merge(arrays, chunk=chunk))
+    want = by_numpy(arrays)
+    assert numpy.array_equal(numpy.concatenate([t for t, _ in chunks]), want[0])
+    assert numpy.array_equal(numpy.concatenate([p for _, p in chunks]), want[1])
+
+
+def test_what_was_begun_cannot_be_counted():
+    one = Merge([array([1, 2, 3])])
+    one.take(1)
+    for ask in (one.count, one.bounds, lambda: one.select(0)):
+        with pytest.raises(UsageError):
+            ask()

@@ -88,7 +88,7 @@ def stamped(steps):
     return rows
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(st.lists(EVENTS, max_size=3))
 def test_matching_is_the_oracles(threads):
     threads = [stamped(steps) for steps in threads]
@@ -99,7 +99,7 @@ def test_matching_is_the_oracles(threads):
     assert columns.thread_rows[-1] == len(columns)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(EVENTS)
 def test_timestamps_that_go_backwards_break_nothing(steps):
     rows = [(100 + step, *rest) for step, *rest in steps]
@@ -108,7 +108,7 @@ def test_timestamps_that_go_backwards_break_nothing(steps):
     assert (columns.end_ns >= columns.start_ns).all()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(EVENTS, min_size=1, max_size=3))
 def test_totals_are_the_oracles(threads):
     threads = [stamped(steps) for steps in threads]
@@ -126,7 +126,7 @@ def test_totals_are_the_oracles(threads):
         assert got == want
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(EVENTS)
 def test_children_lists_hold_every_child_once(steps):
     columns = spans.match([array(stamped(steps))])

@@ -365,6 +365,7 @@ assert not seen & {{"recorder", "drain", "segment", "shm", "session", "tracing"}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
+@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer keeps freed memory")
 def test_memory_does_not_grow_with_the_events_read(tmp_path):
     n = 400_000
     rows = numpy.zeros(n, dtype="<u8,<u8,<u4,<u4,<u4,<u4")

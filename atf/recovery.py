@@ -1,0 +1,193 @@
+"""Completes recordings: from the segments that a killed recorder left, and from files alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+from atf import runtime
+from atf._core import layout
+from atf._core.errors import AtfError, FormatError, OutputError, UsageError
+from atf._core.reader import DetailFile, IndexFile
+from atf.gather import Gatherer
+
+
+def recover(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """Complete a session or process directory; None: every session whose recorder was killed.
+
+    Returns ``{"processes": [{path, events, from_segments, cut}], "notes": [str]}``. A process that still runs is no
+    longer recorded afterwards. Damaged files are kept beside the new ones, as ``*.damaged``.
+    UsageError when there is no such directory; OutputError when it cannot be written.
+    """
+    wanted = None if path is None else os.path.realpath(path)
+    if wanted is not None and not os.path.isdir(wanted):
+        raise UsageError(f"{path}: no such directory")
+    found: dict[str, Any] = {"processes": [], "notes": []}
+    done: set[str] = set()
+    busy: set[str] = set()
+    for session in runtime.sessions():
+        output = os.path.realpath(session["config"].get("output", ""))
+        inside = wanted is None or wanted == output or os.path.dirname(wanted) == output
+        if session["recorder_alive"]:
+            busy.add(output)
+        elif inside and os.path.isdir(output):
+            _from_segments(session, output, found)
+            done.add(output)
+        elif wanted is None and not os.path.isdir(output):
+            found["notes"].append(f"{session['path']}: its output {output} is gone; `atf doctor --clean` removes its segments")
+    roots = [Path(wanted)] if wanted else [Path(output) for output in sorted(done)]
+    for root in roots:
+        if str(root) in busy or str(root.parent) in busy:
+            found["notes"].append(f"{root}: is being recorded now: nothing was changed")
+            continue
+        for directory in sorted(root.glob("pid_*")) if not root.name.startswith("pid_") else [root]:
+            _from_files(directory, found)
+    return found
+
+
+def _from_segments(session: dict[str, Any], output: str, found: dict[str, Any]) -> None:
+    gatherer = Gatherer(output, session["path"], session["config"].get("level", "returns"), resume=True)
+    before = {values["file"]: _events_on_disk(values.get("directory")) for values in session["processes"]}
+    gatherer._scan()
+    running = [process.pid for process in gatherer.live.values() if not process.gone()]
+    for pid in running:
+        found["notes"].append(f"process {pid} still runs: it is no longer recorded")
+    gatherer.stop()
+    for process in gatherer.done:
+        total = process.source.totals["events"]
+        process.manifest.values["status"] = "recovered"
+        process.manifest.write()
+        held = before.get(process.file or "", 0)
+        found["processes"].append({"path": process.manifest.path, "events": held + total, "from_segments": total, "cut": 0})
+    found["notes"].extend(gatherer.errors)
+    gatherer.close()
+
+
+def _events_on_disk(directory: str | None) -> int:
+    total = 0
+    for index in Path(directory).glob("thread_*/index.atf") if directory else ():
+        try:
+            total += len(IndexFile(index).events)
+        except AtfError:
+            continue
+    return total
+
+
+def _from_files(directory: Path, found: dict[str, Any]) -> None:
+    """Give every unfinished or damaged file of a process its proper end."""
+    manifest_path = directory / "manifest.json"
+    try:
+        manifest = json.loads(manifest_path.read_text(encoding="utf-8", errors="surrogateescape"))
+        assert isinstance(manifest, dict)
+    except (OSError, ValueError, AssertionError):
+        manifest = {"format_version": "2.1", "clock_type": 3, "modules": [], "symbols": []}
+    if manifest.get("status") == "recovered" and any(one["path"] == str(directory) for one in found["processes"]):
+        return
+    threads, cut, changed = [], 0, False
+    said = {entry.get("id"): entry for entry in manifest.get("threads", []) if isinstance(entry, dict)}
+    times = []
+    for place in sorted(directory.glob("thread_*"), key=lambda path: int(path.name[7:]) if path.name[7:].isdecimal() else -1):
+        if not place.name[7:].isdecimal():
+            continue
+        number = int(place.name[7:])
+        try:
+            events, lost_records, rewritten = _complete(place)
+        except FormatError as error:
+            found["notes"].append(f"{place}: {error}")
+            continue
+        cut += lost_records
+        changed = changed or rewritten
+        entry = said.get(number, {"id": number})
+        gaps = events["event_kind"] == 8
+        entry.update(
+            has_detail=(place / "detail.atf").exists(),
+            tid=int(events["thread_id"][0]) if len(events) else entry.get("tid", 0),
+            events=len(events),
+            lost=int(events["function_id"][gaps].sum()),
+        )
+        threads.append(entry)
+        if len(events):
+            times += [int(events["timestamp_ns"].min()), int(events["timestamp_ns"].max())]
+    if not changed and manifest.get("status") in ("complete", "recovered"):
+        return
+    manifest.update(threads=threads, status="recovered", time_start_ns=min(times, default=0), time_end_ns=max(times, default=0))
+    _replace(manifest_path, json.dumps(manifest).encode())
+    found["processes"].append({"path": str(directory), "events": sum(t["events"] for t in threads), "from_segments": 0, "cut": cut})
+
+
+def _complete(place: Path) -> tuple[Any, int, bool]:
+    """One thread's files: ``(events, records cut, whether files were rewritten)``."""
+    index = IndexFile(place / "index.atf")
+    detail: DetailFile | None = None
+    detail_report = None
+    if (place / "detail.atf").exists():
+        try:
+            detail = DetailFile(place / "detail.atf")
+            detail_report = detail.report
+        except FormatError:
+            detail = None
+    events = index.events
+    whole = index.report.status == "finalized" and (not (place / "detail.atf").exists() or (detail_report and detail_report.status == "finalized"))
+    if whole:
+        return events, 0, False
+    events = events.copy()
+    kept: list[bytes] = []
+    wanted = events["detail_seq"] != layout.NO_DETAIL
+    for position in wanted.nonzero()[0].tolist():
+        record = detail.of_event(position, int(events["detail_seq"][position])) if detail is not None else None
+        if record is None:
+            events["detail_seq"][position] = layout.NO_DETAIL
+            continue
+        events["detail_seq"][position] = len(kept)
+        payload = bytes(record.payload)
+        head = struct.pack(layout.DETAIL_RECORD, 24 + len(payload), record.type, 0, position, record.thread_id, record.timestamp_ns)
+        kept.append(head + payload)
+    first, last = (int(events["timestamp_ns"][0]), int(events["timestamp_ns"].max())) if len(events) else (0, 0)
+    positions = [struct.unpack_from(layout.DETAIL_RECORD, record)[3] for record in kept]
+    body = events.tobytes()
+    arch, system = index.arch, index.os
+    header = struct.pack(
+        layout.INDEX_HEADER, b"ATI2", 1, 1, arch, system, int(bool(kept)), index.thread_id, 3, 0, 32, len(events), 64, 64 + len(body), first, last
+    )
+    footer = struct.pack(layout.INDEX_FOOTER, b"2ITA", 0, len(events), first, last, len(body))
+    _keep_damaged(place / "index.atf", header + body + footer)
+    if kept:
+        details = b"".join(kept)
+        header = struct.pack(
+            layout.DETAIL_HEADER, b"ATD2", 1, 1, arch, system, 0, index.thread_id, 0, 64, len(kept), len(details), positions[0], positions[-1]
+        )
+        footer = struct.pack(layout.DETAIL_FOOTER, b"2DTA", 0, len(kept), len(details), first, last)
+        _keep_damaged(place / "detail.atf", header + details + footer)
+    elif (place / "detail.atf").exists():
+        os.replace(place / "detail.atf", place / "detail.atf.damaged")
+    return events, index.report.records_cut, True
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".new")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}; nothing was changed") from error
+
+
+def _keep_damaged(path: Path, content: bytes) -> None:
+    """Write the new file beside the old one first; the old one stays as ``*.damaged``."""
+    damaged = path.with_name(path.name + ".damaged")
+    temporary = path.with_name(path.name + ".recovered")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path, damaged)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be rewritten: {error.strerror}; the original is at {path} or {damaged}") from error
