@@ -200,10 +200,17 @@ def show(report: Report, scratch: Path, rounds: int) -> None:
     report.table(["what", "time", ""], rows)
     for label in ("all at once", "by slices"):
         mine = took[f"merged records, {label}"]
-        report.goal(f"merge of records, {label}, against numpy", ratios(took[f"merged records, numpy, {label}"], mine), "≥", 10, "×", "{:.1f}")
+        report.goal(
+            f"merge of records, {label}, against numpy", ratios(took[f"merged records, numpy, {label}"], mine), "≥", 10, "×", "{:.1f}"
+        )
         positions = took[f"merged positions, {label}"]
         report.goal(
-            f"merge of positions, {label}, against numpy", ratios(took[f"merged positions, numpy, {label}"], positions), "≥", 10, "×", "{:.1f}"
+            f"merge of positions, {label}, against numpy",
+            ratios(took[f"merged positions, numpy, {label}"], positions),
+            "≥",
+            10,
+            "×",
+            "{:.1f}",
         )
         slow = took[f"merged positions, heapq.merge (a part), {label}"]
         report.say(f"  merge of positions, {label}, against heapq.merge: {ratios(slow, positions).text('{:.0f}')}×")
