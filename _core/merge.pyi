@@ -6,14 +6,14 @@ from typing import Any
 class IdSet:
     """A set of function ids (uint64) that a nogil loop can ask."""
 
-    def __init__(self, ids: Iterable[int] = ()) -> None: ...
+    def __new__(cls, ids: Iterable[int] = ()) -> IdSet: ...
     def __contains__(self, id: int) -> bool: ...
 
 class Merge:
     """The events of several threads inside [start_ns, end_ns], both inclusive, that pass a filter."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         arrays: Iterable[Any],
         start_ns: int = 0,
         end_ns: int = 0xFFFFFFFFFFFFFFFF,
@@ -22,7 +22,7 @@ class Merge:
         functions: Sequence[IdSet | None] | None = None,
         min_depth: int = 0,
         max_depth: int = 0xFFFFFFFF,
-    ) -> None: ...
+    ) -> Merge: ...
     def take(self, room: int) -> tuple[Any, Any]: ...
     def gather(self, threads: Any, positions: Any) -> Any: ...
     def chunks(self, chunk: int = 65536) -> Iterator[tuple[Any, Any]]: ...

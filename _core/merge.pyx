@@ -12,7 +12,7 @@ from atf._core.errors import FormatError, UsageError
 from atf._core.layout cimport atf_event, ATF_GAP
 from atf._core.layout import EVENT_DTYPE
 
-cdef extern from "batch.h" nogil:
+cdef extern from "merge.h" nogil:
     ctypedef struct atf_idmap:
         pass
     int atf_idmap_init(atf_idmap *m)
