@@ -20,7 +20,8 @@ from tracefiles import CALL, EXCEPTION, GAP, INSTANT, RETURN, detail, event
 pytestmark = pytest.mark.at_rest
 
 pack = msgspec.msgpack.encode
-MAIN, SOLVE, STEP, USER = 1 << 32, 1 << 32 | 1, 2 << 32, 7
+# The user's name has the number that the gap counts: one is not the other.
+MAIN, SOLVE, STEP, USER = 1 << 32, 1 << 32 | 1, 2 << 32, 4
 NAMES = {
     MAIN: ("main", "/src/app.py", 3),
     SOLVE: ("Model.solve", "/src/app.py", 9),
@@ -196,6 +197,19 @@ def test_span_filters_and_orders(trace):
     assert len(trace.spans(function="nothing")) == len(trace.spans(thread="nobody")) == 0
     assert len(trace.spans()[2:4]) == 2 and trace.spans()[-1].name == "load"
     assert trace.spans(module="lib").column("status").tolist() == [0, 1, 4]
+
+
+def test_the_first_of_many_are_the_first_of_all_in_order(tmp_path):
+    times = [(i * 7919) % 50 for i in range(400)]  # many ties
+    events, now = [], 1000
+    for n in times:
+        events += [event(now, STEP, CALL), event(now + n, STEP, RETURN)]
+        now += 100
+    trace = open_trace(tf.write_process(tmp_path, 1, {0: (9, events, ())}))
+    for order in ("start", "duration", "self"):
+        everything = [s.call_seq for s in trace.spans(order_by=order)]
+        for limit in (1, 7, 30, 399, 400, 1000):
+            assert [s.call_seq for s in trace.spans(order_by=order, limit=limit)] == everything[:limit]
 
 
 def test_calls_in_progress_at_the_start_say_so(tmp_path):
