@@ -45,8 +45,9 @@ demo: build ## record a real program from outside and show what happened in it
 	@rm -rf $(DEMO)
 	$(PY) -m atf record --out $(DEMO) -- $(PY) docs/examples/orders.py
 	$(PY) -m atf info $(DEMO)
-	$(PY) -m atf top $(DEMO) --limit 12
-	$(PY) -m atf tree $(DEMO) --max-depth 6 --limit 30
+	$(PY) -m atf top $(DEMO) --limit 8
+	$(PY) -m atf tree $(DEMO) --function handle --max-depth 3
+	$(PY) -m atf spans $(DEMO) --status exception --function check --limit 3
 
 test: build ## the tests (under five minutes)
 	$(PYTEST) -m "not stress"

@@ -8,8 +8,17 @@ import os
 from atf._core import shm
 from atf._core.errors import SegmentError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def _sysv():
+
+def library_path() -> str:
+    """Where sysv_ipc is installed."""
+    return os.path.dirname(os.path.abspath(_sysv().__file__))
+
+
+def _sysv() -> Any:
     try:
         import sysv_ipc
     except ImportError as error:
@@ -48,9 +57,10 @@ def alive(pid: int, start: int = 0) -> bool:
 
 def _refused(error: Exception, size: int) -> SegmentError:
     # sysv_ipc tells the errno in the message only, for most of its errors.
-    code = getattr(error, "errno", None) or next((getattr(errno, name) for name in ("ENOSPC", "EACCES", "EPERM", "EINVAL", "ENOMEM") if name in str(error)), None)
+    names = ("ENOSPC", "EACCES", "EPERM", "EINVAL", "ENOMEM")
+    code = getattr(error, "errno", None) or next((getattr(errno, name) for name in names if name in str(error)), None)
     if code == errno.ENOSPC or "limit" in str(error).lower():
-        what = "the system's limit of segments or of shared memory is reached: remove stale ones with `atf doctor --clean`, or raise kernel.shmmni and kernel.shmall"
+        what = "the system's limit is reached: remove stale segments with `atf doctor --clean`, or raise kernel.shmmni and kernel.shmall"
     elif code in (errno.EACCES, errno.EPERM) or "permission" in str(error).lower():
         what = "shared memory is not permitted here: run atf as the user who owns the session, and allow shmget in the sandbox or container"
     elif code == errno.EINVAL or isinstance(error, ValueError):
@@ -71,7 +81,7 @@ class SegmentSet:
         self.ids = tuple(memory.id for memory in memories)
 
     @classmethod
-    def create(cls, *, options: dict, **formatting) -> SegmentSet:
+    def create(cls, *, options: dict[str, int], **formatting: Any) -> SegmentSet:
         """Make, format and attach three new segments of this process. ``options``: what shm.sizes takes."""
         sysv = _sysv()
         memories: list = []

@@ -10,6 +10,7 @@ typedef struct atf_writer {
     uint32_t tid;
     uint64_t events;               /* in index.atf */
     uint64_t details, detail_bytes;/* in detail.atf */
+    uint64_t reserved;             /* blocks of index.atf are allocated up to here; UINT64_MAX: the file system cannot */
     uint64_t time_start_ns, time_end_ns;
     uint32_t first_detail_index, last_detail_index; /* index_seq of the first and the last detail */
     char dir[3840];                /* <pid dir>/thread_<n> */

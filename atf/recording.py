@@ -9,15 +9,21 @@ import atexit
 import os
 import sys
 
+from atf._core import recorder, segment
+from atf._core.errors import AtfError, SessionError, UsageError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-from atf._core import recorder, segment
-from atf._core.errors import AtfError, SessionError, UsageError
 from atf import runtime
 
-LEVELS = ("calls", "returns", "c", "args", "repr")
+BITS = {
+    "calls": recorder.LEVEL_CALLS,
+    "returns": recorder.LEVEL_RETURNS,
+    "c": recorder.LEVEL_C,
+    "args": recorder.LEVEL_ARGS,
+    "repr": recorder.LEVEL_REPR | recorder.LEVEL_ARGS,
+}
 GEOMETRY = ("slots", "index_rings", "detail_rings", "index_bytes", "detail_bytes", "global_cells", "names_bytes")
 
 _active: Recording | None = None
@@ -28,9 +34,9 @@ def levels(text: str) -> int:
     """The bits of a level, or of several joined by commas (``"c,args"``). UsageError for others."""
     bits = 0
     for name in text.split(","):
-        if name.strip() not in LEVELS:
-            raise UsageError(f"level {name!r}: choose from {', '.join(LEVELS)} (c and args can be joined: c,args)")
-        bits |= {"calls": recorder.LEVEL_CALLS, "returns": recorder.LEVEL_RETURNS, "c": recorder.LEVEL_C, "args": recorder.LEVEL_ARGS, "repr": recorder.LEVEL_REPR | recorder.LEVEL_ARGS}[name.strip()]
+        if name.strip() not in BITS:
+            raise UsageError(f"level {name!r}: choose from {', '.join(BITS)} (c and args can be joined: c,args)")
+        bits |= BITS[name.strip()]
     return bits
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from atf import runtime
 from atf._core.errors import UsageError
-from atf._core.segment import process_start
+from atf._core.segment import library_path, process_start
 from atf.gather import Gatherer
 from atf.manifest import new_session_directory
 
@@ -39,7 +39,7 @@ class Supervisor:
             "output": os.path.abspath(self.path),
             "recorder_pid": os.getpid(),
             "recorder_start": process_start(os.getpid()),
-            "paths": _library_path(),
+            "paths": library_path(),
         }
         self.session = runtime.new_session(values)
         self.gatherer = Gatherer(self.path, self.session, config.get("level", "returns"))
@@ -117,10 +117,3 @@ class Supervisor:
                 self._process.send_signal(number if self._signals <= 2 else signal.SIGKILL)
             except OSError:
                 pass
-
-
-def _library_path() -> str:
-    """Where the program finds sysv_ipc when its own environment has none."""
-    import sysv_ipc
-
-    return os.path.dirname(os.path.abspath(sysv_ipc.__file__))

@@ -112,9 +112,8 @@ class Report:
         self.failures: list[str] = []
         self.missing: list[str] = []
         of = self.data["machine"]
-        self.say(
-            f"{name}: {of['cpu']}, {of['cores']} cores, Linux {of['kernel']}, Python {of['python']}, load {of['load']}, {options.rounds} rounds"
-        )
+        where = f"{of['cpu']}, {of['cores']} cores, Linux {of['kernel']}, Python {of['python']}, load {of['load']}"
+        self.say(f"{name}: {where}, {options.rounds} rounds")
         if of["cores"] < 4:
             self.say(f"warning: {of['cores']} cores: producers, drain and everything else share them; wall times include that")
         if of["load"] > 0.5 * of["cores"]:

@@ -33,7 +33,7 @@ def main() -> None:
     program = importlib.import_module(f"programs.{options.program}")
     size = program.QUICK if options.quick else program.FULL
     streamed = options.tool == STREAMED
-    tool = _tools.make("untraced" if streamed else options.tool, options.result.parent)
+    tool = _tools.make("untraced" if streamed else options.tool, options.result.parent, options.check)
     if streamed and options.check:
         import atf
 

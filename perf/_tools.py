@@ -11,6 +11,7 @@ from pathlib import Path
 
 from _perfetto import count_slices
 
+CALL, RESUME = 1, 6  # kinds of record
 CALLS_AT_MOST = 800_000  # Python and C calls of one run of the largest program
 
 
@@ -113,21 +114,38 @@ class Trace0(Tool):
 
 
 class Atf(Tool):
-    """In the process and into the rings only, with nobody draining them."""
+    """In the process and into the rings only, with nobody draining them; when what was recorded is asked for, into files."""
 
-    def __init__(self, **options) -> None:
-        self.options = options
-
-    def start(self) -> None:
+    def __init__(self, files: Path | None, **options) -> None:
         import atf
 
-        self.recording = atf.start(None, **self.options)
+        self.files = files
+        self.recording = atf.record(files, **options) if files is None else atf.record(files, policy="block", **options)
+
+    def start(self) -> None:
+        self.recording.start()
 
     def stop(self) -> None:
         self.recording.stop()
 
+    def recorded(self) -> int | None:
+        if self.files is None:
+            return None
+        import atf
 
-def make(name: str, out: Path) -> Tool:
+        with atf.open(self.files) as trace:
+            return sum(count_calls(thread.events) for thread in trace.threads)
+
+
+def count_calls(events) -> int:
+    """Entries into functions among these records: calls, and resumes of generators and coroutines."""
+    kinds = events["event_kind"]
+    return int(((kinds == CALL) | (kinds == RESUME)).sum())
+
+
+def make(name: str, out: Path, check: bool) -> Tool:
+    """The recorder of this name; `out` is a directory for files, `check` says that recorded() will be asked."""
+    files = out / "atf" if check else None
     made = {
         "untraced": Tool,
         "count": lambda: Setprofile(False),
@@ -137,8 +155,8 @@ def make(name: str, out: Path) -> Tool:
         "cProfile": CProfile,
         "trace0 ring": lambda: Trace0(out, 256),
         "trace0": lambda: Trace0(out, None),
-        "atf ring": Atf,
-        "atf c": lambda: Atf(level="c"),
-        "atf excluded": lambda: Atf(exclude=("*",)),
+        "atf ring": lambda: Atf(files),
+        "atf c": lambda: Atf(files, level="c"),
+        "atf excluded": lambda: Atf(files, exclude=("*",)),
     }
     return made[name]()

@@ -150,8 +150,9 @@ static uint32_t flags_of(PyCodeObject *code)
 
 ATF_COLD uint64_t atf_code_resolve(PyCodeObject *code, PyObject *globals, PyObject *receiver)
 {
-    atf_error error = atf_error_save();
     uint64_t word = atf_code_word(code), failed = atf_vm.key | ATF_WORD_EXCLUDED;
+    if (!atf_current.control) return 0; /* its name would be lost: in a forked child, or after the session's end */
+    atf_error error = atf_error_save();
     uint32_t number = word ? (uint32_t)(word >> 32) & 0xFFFF : module_of(code, globals);
     if (number) {
         atf_module *m = atf_module_current(number);

@@ -171,24 +171,24 @@ static __attribute__((noinline)) PyObject *evaluate_special(PyThreadState *ts, a
 
 static PyObject *evaluate(PyThreadState *ts, atf_frame *frame, int throwflag)
 {
-    atf_thread *t = atf_enter();
-    if (ATF_UNLIKELY(!t)) return _PyEval_EvalFrameDefault(ts, frame, throwflag);
-#if PY_VERSION_HEX >= 0x030B0000
+#if PY_VERSION_HEX >= 0x030B0000 /* first: excluded code takes C stack too */
     if (ATF_UNLIKELY(ts->recursion_limit != checked_limit) && !may_go_on(ts)) return _PyEval_EvalFrameDefault(ts, frame, throwflag);
 #endif
     uint64_t word = atf_code_word(frame->f_code);
     if (ATF_UNLIKELY(!atf_word_included(word))) {
-        if (atf_vm.mechanism != ATF_EVAL_FRAME) return _PyEval_EvalFrameDefault(ts, frame, throwflag);
-        if (!atf_word_current(word)) word = atf_code_resolve(frame->f_code, atf_frame_globals(frame), atf_frame_receiver(frame));
+        if (atf_word_current(word) || atf_vm.mechanism != ATF_EVAL_FRAME) return _PyEval_EvalFrameDefault(ts, frame, throwflag);
+        word = atf_code_resolve(frame->f_code, atf_frame_globals(frame), atf_frame_receiver(frame));
         if (!atf_word_included(word)) return _PyEval_EvalFrameDefault(ts, frame, throwflag);
     }
+    atf_thread *t = atf_enter();
+    if (ATF_UNLIKELY(!t)) return _PyEval_EvalFrameDefault(ts, frame, throwflag);
     if (ATF_UNLIKELY(bases != NULL)) settle(t, atf_frame_top(ts));
     if (ATF_UNLIKELY((word & ATF_WORD_GENERATOR) || atf_vm.args || !atf_vm.returns)) return evaluate_special(ts, frame, throwflag, word, t);
 
     uint32_t depth = ++t->depth, epoch = atf_vm.epoch;
     atf_write(t, ATF_CALL, atf_word_function(word), depth, ATF_NO_DETAIL);
     PyObject *result = _PyEval_EvalFrameDefault(ts, frame, throwflag);
-    t = atf_enter();
+    if (ATF_UNLIKELY(atf_load_relaxed32(t->gate) != t->gate_seen)) t = atf_enter(); /* a frame stays on its thread, and so does t */
     if (ATF_UNLIKELY(!t || epoch != atf_vm.epoch)) {
         leave_stranger(t, frame);
         return result;

@@ -19,7 +19,8 @@ typedef struct callback {
 static PyObject *disable; /* sys.monitoring.DISABLE */
 static int tool_id = -1, ever_started;
 
-static inline PyObject *skip(void) { return Py_NewRef(disable); }
+/* Not again at this place. A word of 0 is no verdict: there is no session. */
+static inline PyObject *skip(uint64_t word) { return Py_NewRef(word ? disable : Py_None); }
 
 /* The word, resolved when this start has not seen the code. The frame that the event is about is the current one. */
 static inline uint64_t word_of(PyCodeObject *code)
@@ -52,25 +53,34 @@ static ATF_COLD void write_call_args(atf_thread *t, uint32_t kind, uint64_t word
 #define CODE ((PyCodeObject *)args[0])
 #define CALLBACK(name) static PyObject *name(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(nargs), PyObject *Py_UNUSED(names))
 
-CALLBACK(on_start)
+/* The general way of a callback, behind the plain one. */
+#define GENERAL(name) static __attribute__((noinline)) PyObject *name(PyObject *const *args)
+
+GENERAL(start_general)
 {
+    uint64_t word = word_of(CODE);
+    if (ATF_UNLIKELY(!atf_word_included(word))) return skip(word);
     atf_thread *t = atf_enter_frame(CODE);
     if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
-    uint64_t word = word_of(CODE);
-    if (ATF_UNLIKELY(!atf_word_included(word))) return skip();
     uint32_t depth = ++t->depth;
     if (ATF_UNLIKELY(atf_vm.args)) write_call_args(t, ATF_CALL, word, depth, CODE);
     else atf_write(t, ATF_CALL, atf_word_function(word), depth, ATF_NO_DETAIL);
     Py_RETURN_NONE;
 }
 
+CALLBACK(on_start)
+{
+    if (ATF_UNLIKELY(!atf_write_plain(CODE, ATF_CALL, 1))) return start_general(args);
+    Py_RETURN_NONE;
+}
+
 /* Level calls: no exits are seen, so the depth is the interpreter's own, excluded frames included. */
 CALLBACK(on_start_only)
 {
+    uint64_t word = word_of(CODE);
+    if (ATF_UNLIKELY(!atf_word_included(word))) return skip(word);
     atf_thread *t = atf_enter_frame(CODE);
     if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
-    uint64_t word = word_of(CODE);
-    if (ATF_UNLIKELY(!atf_word_included(word))) return skip();
     PyThreadState *ts = PyThreadState_Get();
     uint32_t depth = (uint32_t)(ts->py_recursion_limit - ts->py_recursion_remaining);
     if (ATF_UNLIKELY(atf_vm.args)) write_call_args(t, ATF_CALL, word, depth, CODE);
@@ -78,13 +88,19 @@ CALLBACK(on_start_only)
     Py_RETURN_NONE;
 }
 
-CALLBACK(on_resume)
+GENERAL(resume_general)
 {
+    uint64_t word = word_of(CODE);
+    if (ATF_UNLIKELY(!atf_word_included(word))) return skip(word);
     atf_thread *t = atf_enter_frame(CODE);
     if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
-    uint64_t word = word_of(CODE);
-    if (ATF_UNLIKELY(!atf_word_included(word))) return skip();
     atf_write(t, ATF_RESUME, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
+    Py_RETURN_NONE;
+}
+
+CALLBACK(on_resume)
+{
+    if (ATF_UNLIKELY(!atf_write_plain(CODE, ATF_RESUME, 1))) return resume_general(args);
     Py_RETURN_NONE;
 }
 
@@ -98,51 +114,86 @@ static inline int is_unstarted(PyCodeObject *code, PyObject *offset)
 /* An exception thrown into a generator. */
 CALLBACK(on_throw)
 {
-    atf_thread *t = atf_enter_frame(CODE);
-    if (!t || is_unstarted(CODE, args[1])) Py_RETURN_NONE;
     uint64_t word = word_of(CODE);
-    if (atf_word_included(word)) atf_write(t, ATF_RESUME, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
+    if (!atf_word_included(word) || is_unstarted(CODE, args[1])) Py_RETURN_NONE;
+    atf_thread *t = atf_enter_frame(CODE);
+    if (t) atf_write(t, ATF_RESUME, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
     Py_RETURN_NONE;
 }
 
-static inline PyObject *leave(PyObject *const *args, uint32_t kind)
+static __attribute__((noinline)) PyObject *leave_general(PyObject *const *args, uint32_t kind)
 {
+    uint64_t word = word_of(CODE);
+    if (ATF_UNLIKELY(!atf_word_included(word))) return skip(word);
     atf_thread *t = atf_enter();
     if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
-    uint64_t word = word_of(CODE);
-    if (ATF_UNLIKELY(!atf_word_included(word))) return skip();
     uint32_t depth = atf_leave_depth(t);
     if (ATF_UNLIKELY(atf_vm.args)) atf_write_value(t, kind, word, depth, args[2]);
     else atf_write(t, kind, atf_word_function(word), depth, ATF_NO_DETAIL);
     Py_RETURN_NONE;
 }
 
-CALLBACK(on_return) { return leave(args, ATF_RETURN); }
-CALLBACK(on_yield) { return leave(args, ATF_YIELD); }
+CALLBACK(on_return)
+{
+    if (ATF_UNLIKELY(!atf_write_plain(CODE, ATF_RETURN, -1))) return leave_general(args, ATF_RETURN);
+    Py_RETURN_NONE;
+}
 
-/* From 3.13 a pending signal or asynchronous exception is raised at a frame's RESUME instruction before PY_START or
- * PY_RESUME is told: the frame is unwound though its entry was never seen. Until 3.12 it comes after. Only another tool's
- * callback or a trace function can raise there after us; then our entry is the thread's last record. */
-#if PY_VERSION_HEX >= 0x030D0000
-static ATF_COLD int was_entered(atf_thread *t, PyCodeObject *code, PyObject *offset, uint64_t word)
+CALLBACK(on_yield)
+{
+    if (ATF_UNLIKELY(!atf_write_plain(CODE, ATF_YIELD, -1))) return leave_general(args, ATF_YIELD);
+    Py_RETURN_NONE;
+}
+
+/* How often a code object is on the stack. */
+static uint32_t frames_of(PyCodeObject *code)
+{
+    atf_error error = atf_error_save();
+    uint32_t count = 0;
+    PyFrameObject *frame = PyThreadState_GetFrame(PyThreadState_Get());
+    while (frame) {
+        PyCodeObject *one = PyFrame_GetCode(frame);
+        count += one == code;
+        Py_DECREF(one);
+        PyFrameObject *back = PyFrame_GetBack(frame);
+        Py_DECREF(frame);
+        frame = back;
+    }
+    atf_error_restore(error);
+    return count;
+}
+
+static ATF_COLD int is_open(atf_thread *t, PyCodeObject *code, uint64_t function_id)
+{
+    uint32_t depth = t->depth, open = 0;
+    const atf_event *e = t->cursor, *start = t->cursor - t->count;
+    while (depth > 0 && e > start) {
+        e--;
+        if ((e->event_kind != ATF_CALL && e->event_kind != ATF_RESUME) || e->call_depth != depth) continue;
+        if (e->function_id == function_id) open++;
+        else if (depth == t->depth) return 0; /* the innermost open call is another's */
+        depth--;
+    }
+    if (open == 0) return PY_VERSION_HEX < 0x030D0000; /* not in this ring: what is likelier on this version */
+    return depth > 0 || open >= frames_of(code);
+}
+
+/* A frame can be unwound at its RESUME instruction though its entry was never told: from 3.13 signals and asynchronous
+ * exceptions are raised there before PY_START or PY_RESUME, and on all versions the callback of a tool with a higher id, or a
+ * trace function, is called before ours and may raise. Then the open records tell. */
+static inline int was_entered(atf_thread *t, PyCodeObject *code, PyObject *offset, uint64_t word)
 {
     uint8_t opcode = (uint8_t)code->co_code_adaptive[PyLong_AsLong(offset)];
-    if (opcode != INSTRUMENTED_RESUME && opcode != RESUME && opcode != RESUME_CHECK) return 1;
-    if (t->count == 0) return 0;
-    const atf_event *last = t->cursor - 1;
-    return (last->event_kind == ATF_CALL || last->event_kind == ATF_RESUME) && last->function_id == atf_word_function(word) &&
-           last->call_depth == t->depth && PyThreadState_Get()->c_tracefunc != NULL;
+    if (ATF_LIKELY(opcode != INSTRUMENTED_RESUME && opcode != RESUME)) return 1;
+    return is_open(t, code, atf_word_function(word));
 }
-#else
-static int was_entered(atf_thread *t, PyCodeObject *code, PyObject *offset, uint64_t word) { return 1; }
-#endif
 
 CALLBACK(on_unwind)
 {
-    atf_thread *t = atf_enter();
-    if (!t) Py_RETURN_NONE;
     uint64_t word = word_of(CODE);
-    if (!atf_word_included(word) || is_unstarted(CODE, args[1]) || !was_entered(t, CODE, args[1], word)) Py_RETURN_NONE;
+    if (!atf_word_included(word) || is_unstarted(CODE, args[1])) Py_RETURN_NONE;
+    atf_thread *t = atf_enter();
+    if (!t || !was_entered(t, CODE, args[1], word)) Py_RETURN_NONE;
     atf_write_exception(t, word, atf_leave_depth(t), args[2], NULL, NULL);
     Py_RETURN_NONE;
 }
@@ -150,22 +201,22 @@ CALLBACK(on_unwind)
 /* C functions: recorded when the calling code is. */
 CALLBACK(on_c_call)
 {
+    uint64_t caller = word_of(CODE);
+    if (ATF_UNLIKELY(!atf_word_included(caller))) return skip(caller);
+    uint64_t word = atf_c_word(args[2]);
+    if (ATF_UNLIKELY(!word)) return skip(caller); /* this site calls Python functions, classes, or refused modules */
     atf_thread *t = atf_enter();
     if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
-    if (ATF_UNLIKELY(!atf_word_included(word_of(CODE)))) return skip();
-    uint64_t word = atf_c_word(args[2]);
-    if (ATF_UNLIKELY(!word)) return skip(); /* this site calls Python functions, classes, or refused modules */
     atf_write(t, ATF_CALL, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
     Py_RETURN_NONE;
 }
 
 static inline PyObject *leave_c(PyObject *const *args, uint32_t kind)
 {
-    atf_thread *t = atf_enter();
-    if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
     if (ATF_UNLIKELY(!atf_word_included(word_of(CODE)))) Py_RETURN_NONE;
     uint64_t word = atf_c_word(args[2]);
-    if (ATF_LIKELY(word != 0)) atf_write(t, kind, atf_word_function(word), atf_leave_depth(t), ATF_NO_DETAIL);
+    atf_thread *t = word ? atf_enter() : NULL;
+    if (ATF_LIKELY(t != NULL)) atf_write(t, kind, atf_word_function(word), atf_leave_depth(t), ATF_NO_DETAIL);
     Py_RETURN_NONE;
 }
 

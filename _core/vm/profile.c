@@ -80,9 +80,10 @@ static atf_thread *enter(atf_frame *frame, int entering)
 
 static void on_call(atf_frame *frame)
 {
+    uint64_t word = atf_frame_word(frame);
+    if (!atf_word_included(word) || atf_frame_unstarted(frame)) return;
     atf_thread *t = enter(frame, 1);
-    uint64_t word = t ? atf_frame_word(frame) : 0;
-    if (!t || !atf_word_included(word) || atf_frame_unstarted(frame)) return;
+    if (!t) return;
     int resumed = (word & ATF_WORD_GENERATOR) && atf_frame_started(frame);
     uint32_t depth = ++t->depth, kind = resumed ? ATF_RESUME : ATF_CALL;
     push(frame);
@@ -92,9 +93,10 @@ static void on_call(atf_frame *frame)
 
 static void on_return(atf_frame *frame, PyObject *value)
 {
+    uint64_t word = atf_frame_word(frame);
+    if (!atf_word_included(word) || atf_frame_unstarted(frame)) return;
     atf_thread *t = enter(frame, 0);
-    uint64_t word = t ? atf_frame_word(frame) : 0;
-    if (!t || !atf_word_included(word) || atf_frame_unstarted(frame)) return;
+    if (!t) return;
     uint32_t at = mine->count;
     while (at > 0 && mine->frames[at - 1] != frame) at--;
     if (at == 0) { /* resumed without an event */
@@ -117,10 +119,10 @@ static void on_return(atf_frame *frame, PyObject *value)
 
 static void on_c(atf_frame *frame, PyObject *callable, uint32_t kind)
 {
-    atf_thread *t = enter(frame, 0);
-    if (!t || !atf_word_included(atf_frame_word(frame))) return;
+    if (!atf_word_included(atf_frame_word(frame))) return;
     uint64_t word = atf_c_word(callable);
-    if (!word) return;
+    atf_thread *t = word ? enter(frame, 0) : NULL;
+    if (!t) return;
     if (kind == ATF_CALL) {
         push(NULL);
         atf_write(t, kind, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);

@@ -1,16 +1,20 @@
 """Repeated calls as one line: ``handle ×500``, worked out level by level on the columns of the spans.
 
-Calls of the same function by one caller that follow each other and ended the same way become one node. Below a node of several calls,
-what they called is folded by function and outcome wherever it stands, in the order in which each first occurs.
+Calls of the same function by one caller that follow each other and ended the same way become one node. Where that leaves many, as
+below a loop, and below a node of several calls, what was called is folded by function and outcome wherever it stands, in the order in
+which each first occurs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atf.trace_spans import Span, SpanTable
+
+if TYPE_CHECKING:
+    from atf.trace_manifest import Function
 
 
 @dataclass(frozen=True)
@@ -25,49 +29,85 @@ class Node:
     hidden: int
 
 
+def visible_calls(columns: Any, skipped: Any) -> tuple[Any, Any, Any]:
+    """(roots, first, rows): who is left when functions are skipped and their callers call what they called.
+
+    skipped: bool for each function of the columns. The calls of row i are rows[first[i]:first[i + 1]], in their order.
+    """
+    import numpy
+
+    skip = skipped[columns.function]
+    parent = columns.parent.copy()
+    while (above := numpy.flatnonzero((parent >= 0) & skip[parent])).size:
+        parent[above] = columns.parent[parent[above]]
+    rows = numpy.flatnonzero(~skip)
+    rows = rows[numpy.argsort(parent[rows], kind="stable")]
+    roots = int(numpy.searchsorted(parent[rows], 0))
+    counts = numpy.bincount(parent[rows[roots:]], minlength=len(parent))
+    first = numpy.concatenate([[0], numpy.cumsum(counts)])
+    return rows[:roots], first, rows[roots:]
+
+
 class Folded:
     """Nodes of a tree, numbered level by level; a node's children have consecutive numbers. Memory is about 100 bytes a node."""
 
-    def __init__(self, table: SpanTable, rows: Any, max_depth: int | None = None, fold: bool = True) -> None:
-        """rows: those of the roots, in their order. max_depth: levels that are kept, the roots' included."""
+    def __init__(
+        self,
+        table: SpanTable,
+        roots: Any = None,
+        *,
+        threads: Any = None,
+        max_depth: int | None = None,
+        min_duration_ns: int = 0,
+        fold: bool = True,
+        few: int = 20,
+        skip: Callable[[Function], bool] | None = None,
+    ) -> None:
+        """roots: rows to begin at, in order (None: the outermost, of all threads or of these positions). max_depth: levels that are kept, the roots' included.
+        min_duration_ns: nodes that took less in all are left out. few: nodes below one call up to
+        which their order is kept. skip: functions that are passed over, as if inlined."""
         import numpy
 
-        from atf._core.spans import children_of
-
-        self._table, self._fold, self._columns = table, fold, table.columns
-        self._first_child, self._calls = children_of(table.columns)
-        self._levels: list[dict[str, Any]] = []
-        members = numpy.asarray(rows, dtype=numpy.int64)
+        self._table, self._fold, self._few, self._columns, self._least = table, fold, few, table.columns, min_duration_ns
+        skipped = numpy.array([skip is not None and skip(function) for function in table.functions], dtype=bool)
+        outermost, self._first_call, self._calls = visible_calls(table.columns, skipped)
+        if threads is not None:
+            outermost = outermost[numpy.isin(table.columns.thread[outermost], threads)]
+        members = outermost if roots is None else numpy.asarray(roots, dtype=numpy.int64)
         owners = numpy.zeros(len(members), dtype=numpy.int64)
         # Nobody called the roots: they are neighbours in their thread, as the calls of one caller are.
         single = numpy.ones(1, dtype=bool)
+        self._levels: list[dict[str, Any]] = []
+        self._bases: list[int] = []
         base = 0
         while len(members) and (max_depth is None or len(self._levels) < max_depth):
-            node_of, level = self._grouped(members, owners, single)
-            level["base"] = base
-            base += len(level["count"])
+            members, owners, level = self._grouped(members, owners, single)
             self._levels.append(level)
+            self._bases.append(base)
+            base += len(level["count"])
             single = level["count"] == 1
-            members, owners = self._below(members, node_of)
+            members, owners = self._below(members, owners)
         self.roots = range(len(self._levels[0]["count"]) if self._levels else 0)
-        self._bases = [level["base"] for level in self._levels]
-        for level, under in zip(self._levels, self._levels[1:]):
+        for at, (level, under) in enumerate(zip(self._levels, self._levels[1:])):
             # The owners of the level below ascend, so each one's children are a range.
-            numbers = numpy.arange(len(level["count"]) + 1)
-            level["children"] = under["base"] + numpy.searchsorted(under["owner"], numbers)
+            level["children"] = self._bases[at + 1] + numpy.searchsorted(under["owner"], numpy.arange(len(level["count"]) + 1))
+            shown = numpy.zeros(len(level["count"]), dtype=numpy.uint64)
+            numpy.add.at(shown, under["owner"], under["count"].astype(numpy.uint64))
+            level["calls"] = level["calls"] - shown
 
-    def _grouped(self, members: Any, owners: Any, single: Any) -> tuple[Any, dict[str, Any]]:
-        """Nodes of one level: (node of each member, columns of the nodes). Members are in order of their owners, then of their calls."""
+    def _grouped(self, members: Any, owners: Any, single: Any) -> tuple[Any, Any, dict[str, Any]]:
+        """(members that are kept, the node of each, columns of the nodes). Members come by owner, then in the order of their calls."""
         import numpy
 
         c = self._columns
-        kind = c.function[members].astype(numpy.int64) * 8 + c.status[members]
+        # Roots of several threads have the same owner, none.
+        kind = (c.thread[members].astype(numpy.int64) * (len(c.function_ids) + 1) + c.function[members]) * 8 + c.status[members]
         changes = numpy.ones(len(members), dtype=bool)
         if self._fold:
-            thread = c.thread[members]
-            changes[1:] = (owners[1:] != owners[:-1]) | (kind[1:] != kind[:-1]) | (thread[1:] != thread[:-1])
+            changes[1:] = (owners[1:] != owners[:-1]) | (kind[1:] != kind[:-1])
         run = numpy.cumsum(changes)
-        mark = numpy.where(single[owners], run, kind) if self._fold else run
+        ordered = single & (numpy.bincount(owners[changes], minlength=len(single)) <= self._few)
+        mark = numpy.where(ordered[owners], run, kind) if self._fold else run
         order = numpy.lexsort((mark, owners))
         first = numpy.ones(len(members), dtype=bool)
         first[1:] = (owners[order][1:] != owners[order][:-1]) | (mark[order][1:] != mark[order][:-1])
@@ -82,9 +122,13 @@ class Folded:
         sums = {name: numpy.zeros(len(heads), dtype=numpy.uint64) for name in ("duration", "self", "calls")}
         numpy.add.at(sums["duration"], node_of, c.end_ns[members] - c.start_ns[members])
         numpy.add.at(sums["self"], node_of, c.self_ns[members])
-        numpy.add.at(sums["calls"], node_of, c.child_count[members].astype(numpy.uint64))
-        count = numpy.bincount(node_of, minlength=len(heads))
-        return node_of, {"row": members[heads], "owner": owners[heads], "count": count, **sums}
+        numpy.add.at(sums["calls"], node_of, (self._first_call[members + 1] - self._first_call[members]).astype(numpy.uint64))
+        level = {"row": members[heads], "owner": owners[heads], "count": numpy.bincount(node_of, minlength=len(heads)), **sums}
+        kept = level["duration"] >= numpy.uint64(self._least)
+        if kept.all():
+            return members, node_of, level
+        stays, renumbered = kept[node_of], numpy.cumsum(kept) - 1
+        return members[stays], renumbered[node_of[stays]], {name: column[kept] for name, column in level.items()}
 
     def _below(self, members: Any, node_of: Any) -> tuple[Any, Any]:
         """The calls made by members, and the nodes that made them: by node, then in the order of the calls."""
@@ -92,23 +136,23 @@ class Folded:
 
         order = numpy.argsort(node_of, kind="stable")
         members, node_of = members[order], node_of[order]
-        starts = self._first_child[members].astype(numpy.int64)
-        counts = self._first_child[members + 1].astype(numpy.int64) - starts
+        starts = self._first_call[members]
+        counts = self._first_call[members + 1] - starts
         ends = numpy.cumsum(counts)
         places = numpy.arange(int(ends[-1]) if len(ends) else 0) + numpy.repeat(starts - (ends - counts), counts)
-        return self._calls[places].astype(numpy.int64), numpy.repeat(node_of, counts)
+        return self._calls[places], numpy.repeat(node_of, counts)
 
     def _level(self, number: int) -> tuple[dict[str, Any], int]:
         from bisect import bisect_right
 
-        level = self._levels[bisect_right(self._bases, number) - 1]
-        return level, number - level["base"]
+        at = bisect_right(self._bases, number) - 1
+        level = self._levels[at]
+        return level, number - self._bases[at]
 
     def node(self, number: int) -> Node:
         level, i = self._level(number)
-        hidden = 0 if "children" in level else int(level["calls"][i])
         span = Span(self._table, int(level["row"][i]))
-        return Node(number, span, int(level["count"][i]), int(level["duration"][i]), int(level["self"][i]), hidden)
+        return Node(number, span, int(level["count"][i]), int(level["duration"][i]), int(level["self"][i]), int(level["calls"][i]))
 
     def children(self, number: int) -> range:
         level, i = self._level(number)

@@ -22,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--level", default="returns", metavar="LEVEL", help="calls, returns (default), c (C functions too), args (values too), or c,args")
     parser.add_argument("--include", action="append", default=[], metavar="GLOB", help="only modules whose name fits, e.g. 'app.*'; repeatable")
     parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="no modules whose name fits; repeatable")
-    parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow forked, spawned and started Python processes (default: yes)")
+    parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow Python child processes (default: yes)")
     parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="end the recording after e.g. 10s; the program goes on")
     parser.add_argument("--ring-size", metavar="SIZE", help="ring memory of one thread, e.g. 32M (default: 8M)")
     parser.add_argument("--threads", metavar="N", type=int, help="threads with rings of their own (default: 64); more share a slower lane")
@@ -110,7 +110,8 @@ def complaints(supervisor: Any) -> None:
         print(f"atf: the disk refused events ({totals['disk_error']}): what is missing stands in the trace as gaps", file=sys.stderr)
     if not totals["processes"] and not supervisor.gatherer.errors:
         print(
-            f"atf: no Python process was recorded: {supervisor.command[0]} is not Python, ended before it began, or ignores its environment (-I, -E, -S)",
+            f"atf: no Python process was recorded: {supervisor.command[0]} is not Python, ended too early,"
+            " or ignores its environment (-I, -E, -S)",
             file=sys.stderr,
         )
 
@@ -123,7 +124,8 @@ def report(supervisor: Any) -> None:
     lost = ", ".join(f"{text.count(number)} lost ({reason})" for reason, number in totals["lost"].items()) or "nothing lost"
     plural = "es" if totals["processes"] != 1 else ""
     print(
-        f"atf: {text.count(totals['events'])} events, {lost}, {text.size(totals['bytes'])}, {totals['threads']} threads, {totals['processes']} process{plural}\n"
+        f"atf: {text.count(totals['events'])} events, {lost}, {text.size(totals['bytes'])},"
+        f" {totals['threads']} threads, {totals['processes']} process{plural}\n"
         f"atf: {supervisor.path}",
         file=sys.stderr,
     )

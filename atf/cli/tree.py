@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from atf.cli import present, text
-from atf.cli.common import THREAD, add_common, add_limit, open_named, print_json_list, thread, whole
+from atf.cli.common import THREAD, add_common, add_limit, duration_ns, open_named, print_json_list, thread, whole
 
 if TYPE_CHECKING:
     from atf.cli.fold import Folded, Node
+    from atf.trace_manifest import Function
 
 _STYLES = {"exception": "red", "unwound": "yellow", "open": "cyan", "lost": "magenta"}
 
@@ -21,6 +22,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--function", metavar="GLOB", help="begin at the calls of functions whose name fits")
     parser.add_argument("--thread", metavar="THREAD", type=thread, help=THREAD)
     parser.add_argument("--max-depth", metavar="N", type=whole, default=12, help="at most N levels (default: 12)")
+    help = "leave out lines that took less in all, e.g. 1ms"
+    parser.add_argument("--min-duration", dest="min_duration_ns", metavar="TIME", type=duration_ns, default=0, help=help)
+    parser.add_argument("--imports", action="store_true", help="show how modules were found and loaded, not only what they did")
     parser.add_argument("--no-fold", action="store_true", help="a line for every call")
     add_limit(parser, 200, "lines")
     parser.set_defaults(run=run)
@@ -31,13 +35,26 @@ def run(args: argparse.Namespace) -> int:
 
     with open_named(args) as trace:
         roots = trace.tree(thread=args.thread, function=args.function)
-        folded = Folded(trace.table(), roots.rows, args.max_depth, fold=not args.no_fold)
+        folded = Folded(
+            trace.table(),
+            roots.rows if args.function is not None else None,
+            threads=None if args.thread is None else trace.table().columns.thread[roots.rows],
+            max_depth=args.max_depth,
+            min_duration_ns=args.min_duration_ns,
+            fold=not args.no_fold,
+            skip=None if args.imports else is_import_machinery,
+        )
         if args.json:
             objects = (node_json(node, parent) for node, parent in folded.walk())
             print_json_list({"trace": str(trace.path)}, "nodes", objects)
         else:
             show(lines(folded), args.limit)
     return 0
+
+
+def is_import_machinery(function: Function) -> bool:
+    """Python's own way from an import statement to the code of a module: ten lines for each import, all alike."""
+    return function.module in ("zipimport", "importlib._bootstrap", "importlib._bootstrap_external") or function.module.startswith("_frozen_importlib")
 
 
 def node_json(node: Node, parent: int | None) -> dict[str, Any]:
@@ -70,7 +87,7 @@ def describe(node: Node) -> str:
     if ended := present.outcome(node.span):
         parts.append(f"[{ended}]" if node.count == 1 else f"[{ended}, …]" if ":" in ended else f"[{ended}]")
     if node.hidden:
-        parts.append(f"… {text.count(node.hidden)} calls below")
+        parts.append(f"… {text.count(node.hidden)} more call{'s' * (node.hidden > 1)} below")
     return "  ".join(parts)
 
 

@@ -1,7 +1,6 @@
 """What is recorded of each shape of Python code, event by event. The same on every mechanism and version but where a line says so."""
 
 import pytest
-
 from vm_recording import here, load, recording
 
 SHAPES = {

@@ -42,7 +42,7 @@ class Recorded:
     def name(self, function_id):
         module = self.modules[int(function_id) >> 32]
         name, _line, _file = self.names[int(function_id)]
-        return name if module == "shapes" else f"{module}:{name}"
+        return name if module in ("shapes", "__main__") else f"{module}:{name}"
 
     def detail(self, kind, name, thread=0):
         """Details of the events of this kind and name, in order."""
@@ -87,6 +87,7 @@ def recording(directory, level="returns", include=("shapes*",), exclude=(), poli
     """Records this process into files below ``directory``; yields a Recorded that is filled at the end."""
     recorded = Recorded()
     memory = segment.SegmentSet.create(options=GEOMETRY, policy=policy, drain_expected=True, level=2)
+    memory.remove()  # gone with this process, however it ends
     engine = drain.Drain()
     source = drain.Source(memory.segments, directory)
     engine.add(source)

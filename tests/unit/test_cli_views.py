@@ -101,7 +101,7 @@ def test_tree(ask):
     assert ask("tree", "--thread", "201").splitlines()[1] == "lib.step  35.0 ms  [lost]"
     assert len(ask("tree", "--no-fold", "--thread", "200").splitlines()) == 10
     assert ask("tree", "--limit", "2").splitlines()[-1].startswith("… there is more")
-    assert "… 6 calls below" in ask("tree", "--max-depth", "2")
+    assert "… 6 more calls below" in ask("tree", "--max-depth", "2")
     nodes = ask("tree", "--json", "--thread", "200")["nodes"]
     assert [(node["parent_id"], node["count"]) for node in nodes] == [(None, 1), (0, 1), (1, 5), (1, 1), (0, 1)]
     assert nodes[0]["span"]["result"] == [1, "nan"]
