@@ -8,6 +8,7 @@ of time per event.
 from __future__ import annotations
 
 import heapq
+import json
 import random
 import sys
 import tempfile
@@ -51,6 +52,10 @@ def make(place: Path, per_thread: int, slices: bool) -> None:
     rng, random_times = random.Random(1), numpy.random.default_rng(1)
     piece = numpy.array(walk(min(per_thread, 20_000), rng), dtype=[("function_id", "u8"), ("event_kind", "u4"), ("call_depth", "u4")])
     process = place / "session_20260101_000000" / "pid_1"
+    names = {1 << 32 | i: (f"function_{i}", "/src/app.py", i) for i in range(FUNCTIONS)}
+    said = tracefiles.manifest({n: {"tid": 100 + n, "name": f"worker-{n}"} for n in range(THREADS)}, names, {1: "app"}, lost={})
+    process.mkdir(parents=True)
+    (process / "manifest.json").write_text(json.dumps(said))
     for number in range(THREADS):
         events = numpy.zeros(per_thread // len(piece) * len(piece), dtype=EVENT_DTYPE)
         for name in piece.dtype.names or ():
