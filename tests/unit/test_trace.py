@@ -10,6 +10,7 @@ import msgspec
 import numpy
 import pytest
 
+import atf
 from atf._core.errors import FormatError, UsageError
 from atf.trace import open_trace
 
@@ -376,7 +377,10 @@ assert trace.info["events"] == 15 and len(trace.spans()) == 7 and trace.top()
 seen = {{m.rpartition(".")[2] for m in sys.modules if m.startswith("atf.")}}
 assert not seen & {{"recorder", "drain", "segment", "shm", "session", "tracing"}}, seen
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    # The same atf as here: installed, or of the source tree.
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(atf.__file__).parents[1])}
+    )
 
 
 @pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer keeps freed memory")
