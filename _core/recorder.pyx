@@ -2,12 +2,11 @@
 
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 
 import sys
 
 from atf._core.errors import SessionError, UsageError
-from atf._core.shm cimport ATF_NAME_FUNCTION, ATF_NAME_MODULE, Segments
+from atf._core.shm cimport ATF_NAME_FUNCTION, ATF_NAME_MODULE, Segments, atf_slot_name_put
 
 cdef extern from "format.h":
     enum:
@@ -230,7 +229,7 @@ cdef void _on_thread(atf_thread *t) noexcept:
         return
     cdef bytes text = name.encode("utf-8", "replace")[:47]
     if t.slot != NULL:
-        memcpy(t.slot.name, <char *>text, len(text))
+        atf_slot_name_put(t.slot, text, len(text))
 
 
 # Called with the GIL, like everything on the record path of this process.

@@ -198,6 +198,7 @@ void atf_output_drain(atf_source *s, atf_output *o, uint64_t below, int peek, in
             /* What is missing may stand in the global lane: it was published before this ring began. */
             if (claimed) atf_ring_give_back(r);
             else atf_ring_unpeek(r);
+            atf_link_close(s, o); /* the cursor is one for all threads, and other threads' records stand there */
             if (atf_source_drain_global(s)) continue;
             if (!s->dead) return; /* a producer is about to publish there: next pass */
             continue;
@@ -310,6 +311,9 @@ int atf_source_open(atf_source *s, atf_control *c, atf_registry *r, atf_global_l
             atf_slot *slot = atf_slot_at(r, i);
             for (uint32_t k = 0; k < 2 * ATF_MAX_RINGS; k++) {
                 atf_ring *ring = k < ATF_MAX_RINGS ? &slot->index[k] : &slot->detail[k - ATF_MAX_RINGS];
+                /* The marks of its progress may be half written. From the start is right too: what is in the files is skipped. */
+                ring->drained = 0;
+                ring->drained_details = 0;
                 if (atf_load_acquire32(&ring->state) == ATF_RING_DRAINING) atf_ring_give_back(ring);
                 else atf_ring_unpeek(ring);
             }
@@ -336,7 +340,7 @@ static void beat(atf_source *s)
         s->next_anchor_ticks = now + c->ticks_per_second / 10;
         atf_timescale_load(&s->scale, c);
     }
-    c->drain_passes++;
+    atf_count64(&c->drain_passes, 1);
     atf_store_relaxed64(&c->drain_heartbeat_ticks, now); /* read relaxed by producers: only its age matters */
     if (atf_cas_acq_rel32(&c->mode, ATF_MODE_GLOBAL, ATF_MODE_PER_THREAD)) atf_add_relaxed64(&c->mode_transitions, 1);
 }
@@ -369,18 +373,16 @@ uint64_t atf_source_pass(atf_source *s, int peek)
         atf_output *o = atf_source_output(s, slot->number, slot->tid);
         if (!o) continue;
         o->slot = i;
-        o->entered = slot->entered;
-        memcpy(o->name, slot->name, sizeof o->name - 1);
+        o->entered = atf_load_relaxed32(&slot->entered);
+        atf_slot_name_get(slot, o->name);
         if (state == ATF_SLOT_EXITED) {
+            /* The thread is over, so its cells are all published: once they are consumed, what is missing is lost. */
+            if (atf_load_acquire64(&s->global->tail) != atf_load_relaxed64(&s->global->consumed) && !atf_source_drain_global(s)) continue;
             uint64_t last;
-            do { /* the thread is gone: its ACTIVE ring is read as it stands */
+            do { /* its ACTIVE ring is read as it stands */
                 last = o->expected;
-                atf_output_drain(s, o, UINT64_MAX, 1, 0);
+                atf_output_drain(s, o, UINT64_MAX, 1, 1);
             } while (o->expected != last);
-            if (atf_load_relaxed64(&s->global->tail) != atf_load_relaxed64(&s->global->consumed) && !s->dead) {
-                s->seen[i]--; /* cells of this thread may stand behind: next pass */
-                if (!atf_source_drain_global(s)) continue;
-            }
             release_slot(s, slot, o);
             o->slot = UINT32_MAX;
             continue;

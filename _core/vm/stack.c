@@ -75,7 +75,7 @@ ATF_COLD void atf_calls_in_progress(atf_thread *t)
         uint32_t at = ++t->depth;
         atf_write(t, ATF_CALL, calls[i].function_id, atf_vm.returns ? at : calls[i].depth, ATF_NO_DETAIL);
     }
-    if (t->slot) t->slot->entered = (uint32_t)count;
+    if (t->slot) atf_store_relaxed32(&t->slot->entered, (uint32_t)count);
     free(calls);
     atf_error_restore(error);
 }
