@@ -59,6 +59,19 @@ static inline atf_thread *atf_enter(void)
     return t;
 }
 
+/* Fills the slot in place, then publishes it. */
+static inline void atf_event_put(atf_thread *t, atf_event *e, uint64_t ticks, uint32_t kind, uint64_t function_id, uint32_t depth, uint32_t detail)
+{
+    e->timestamp_ns = ticks;
+    e->function_id = function_id;
+    e->thread_id = t->tid;
+    e->event_kind = kind;
+    e->call_depth = depth;
+    e->detail_seq = detail;
+    t->cursor = e + 1;
+    atf_store_release64(t->head, ++t->count); /* pairs with the drain's acquire load of head */
+}
+
 static inline void atf_write_at(atf_thread *t, uint64_t ticks, uint32_t kind, uint64_t function_id, uint32_t depth, uint32_t detail)
 {
     atf_event *e = t->cursor;
@@ -70,14 +83,7 @@ static inline void atf_write_at(atf_thread *t, uint64_t ticks, uint32_t kind, ui
         }
         e = t->cursor;
     }
-    e->timestamp_ns = ticks;
-    e->function_id = function_id;
-    e->thread_id = t->tid;
-    e->event_kind = kind;
-    e->call_depth = depth;
-    e->detail_seq = detail;
-    t->cursor = e + 1;
-    atf_store_release64(t->head, ++t->count); /* pairs with the drain's acquire load of head */
+    atf_event_put(t, e, ticks, kind, function_id, depth, detail);
 }
 
 static inline void atf_write(atf_thread *t, uint32_t kind, uint64_t function_id, uint32_t depth, uint32_t detail)

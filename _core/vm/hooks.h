@@ -12,6 +12,7 @@ enum atf_mechanism { ATF_NONE = 0, ATF_MONITORING, ATF_EVAL_FRAME, ATF_PROFILE }
 
 typedef struct atf_vm_state {
     uint64_t key;      /* a word that matches in ATF_WORD_TEST is of this start and included */
+    uint64_t plain_key; /* the same, when a record without a detail is all there is to write; else it matches no word */
     Py_ssize_t index;  /* of the extra slot; -1: not requested yet */
     uint32_t epoch;    /* changes whenever hooks come or go: what was entered before is not left after */
     uint32_t generation; /* of this start, 1..ATF_GENERATIONS */
@@ -37,8 +38,9 @@ static inline uint64_t atf_word_function(uint64_t word)
     return (word & 0xFFFF00000000ull) | (uint32_t)word >> 4;
 }
 
-#if PY_VERSION_HEX < 0x030C0000
-/* As in codeobject.c of 3.10 and 3.11: reading it in place saves a call with three checks. */
+/* As in codeobject.c from 3.10 to 3.13. Read in place: the API checks four things again at every event, which is a
+ * tenth of what a call costs. The GIL guards it; a build without the GIL, and later versions, take the API. */
+#if PY_VERSION_HEX < 0x030E0000 && !defined(Py_GIL_DISABLED)
 typedef struct atf_code_extra {
     Py_ssize_t size;
     void *words[1];
@@ -47,7 +49,7 @@ typedef struct atf_code_extra {
 static inline uint64_t atf_code_word(PyCodeObject *code)
 {
     atf_code_extra *extra = (atf_code_extra *)code->co_extra;
-    return extra && extra->size > atf_vm.index ? (uint64_t)(uintptr_t)extra->words[atf_vm.index] : 0;
+    return ATF_LIKELY(extra && extra->size > atf_vm.index) ? (uint64_t)(uintptr_t)extra->words[atf_vm.index] : 0;
 }
 #else
 static inline uint64_t atf_code_word(PyCodeObject *code)
@@ -102,6 +104,22 @@ static inline uint32_t atf_leave_depth(atf_thread *t)
     if (ATF_UNLIKELY(depth == 0)) return 1;
     t->depth = depth - 1;
     return depth;
+}
+
+/* The plain case in one leaf function, so that it needs no stack frame: included code, a thread that is registered, the TSC,
+ * room in the ring, no values to write. 0: nothing was done, take the general way. `by` is added to the depth before (an entry: 1)
+ * or after (an exit: -1). */
+static inline __attribute__((always_inline)) int atf_write_plain(PyCodeObject *code, uint32_t kind, int by)
+{
+    uint64_t word = atf_code_word(code);
+    atf_thread *t = atf_self;
+    if (ATF_UNLIKELY((word & ATF_WORD_TEST) != atf_vm.plain_key || !t || atf_load_relaxed32(t->gate) != t->gate_seen)) return 0;
+    atf_event *e = t->cursor;
+    uint32_t depth = t->depth;
+    if (ATF_UNLIKELY(e == t->end || t->clock_type != ATF_CLOCK_TSC || (by < 0 && depth == 0))) return 0;
+    t->depth = depth + (uint32_t)by;
+    atf_event_put(t, e, atf_ticks(ATF_CLOCK_TSC), kind, atf_word_function(word), by > 0 ? depth + 1 : depth, ATF_NO_DETAIL);
+    return 1;
 }
 
 /* ---------------------------------------------------------------- details */

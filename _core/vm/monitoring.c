@@ -53,7 +53,10 @@ static ATF_COLD void write_call_args(atf_thread *t, uint32_t kind, uint64_t word
 #define CODE ((PyCodeObject *)args[0])
 #define CALLBACK(name) static PyObject *name(PyObject *Py_UNUSED(self), PyObject *const *args, size_t Py_UNUSED(nargs), PyObject *Py_UNUSED(names))
 
-CALLBACK(on_start)
+/* The general way of a callback, behind the plain one. */
+#define GENERAL(name) static __attribute__((noinline)) PyObject *name(PyObject *const *args)
+
+GENERAL(start_general)
 {
     uint64_t word = word_of(CODE);
     if (ATF_UNLIKELY(!atf_word_included(word))) return skip(word);
@@ -62,6 +65,12 @@ CALLBACK(on_start)
     uint32_t depth = ++t->depth;
     if (ATF_UNLIKELY(atf_vm.args)) write_call_args(t, ATF_CALL, word, depth, CODE);
     else atf_write(t, ATF_CALL, atf_word_function(word), depth, ATF_NO_DETAIL);
+    Py_RETURN_NONE;
+}
+
+CALLBACK(on_start)
+{
+    if (ATF_UNLIKELY(!atf_write_plain(CODE, ATF_CALL, 1))) return start_general(args);
     Py_RETURN_NONE;
 }
 
@@ -79,13 +88,19 @@ CALLBACK(on_start_only)
     Py_RETURN_NONE;
 }
 
-CALLBACK(on_resume)
+GENERAL(resume_general)
 {
     uint64_t word = word_of(CODE);
     if (ATF_UNLIKELY(!atf_word_included(word))) return skip(word);
     atf_thread *t = atf_enter_frame(CODE);
     if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
     atf_write(t, ATF_RESUME, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
+    Py_RETURN_NONE;
+}
+
+CALLBACK(on_resume)
+{
+    if (ATF_UNLIKELY(!atf_write_plain(CODE, ATF_RESUME, 1))) return resume_general(args);
     Py_RETURN_NONE;
 }
 
@@ -106,7 +121,7 @@ CALLBACK(on_throw)
     Py_RETURN_NONE;
 }
 
-static inline PyObject *leave(PyObject *const *args, uint32_t kind)
+static __attribute__((noinline)) PyObject *leave_general(PyObject *const *args, uint32_t kind)
 {
     uint64_t word = word_of(CODE);
     if (ATF_UNLIKELY(!atf_word_included(word))) return skip(word);
@@ -118,8 +133,17 @@ static inline PyObject *leave(PyObject *const *args, uint32_t kind)
     Py_RETURN_NONE;
 }
 
-CALLBACK(on_return) { return leave(args, ATF_RETURN); }
-CALLBACK(on_yield) { return leave(args, ATF_YIELD); }
+CALLBACK(on_return)
+{
+    if (ATF_UNLIKELY(!atf_write_plain(CODE, ATF_RETURN, -1))) return leave_general(args, ATF_RETURN);
+    Py_RETURN_NONE;
+}
+
+CALLBACK(on_yield)
+{
+    if (ATF_UNLIKELY(!atf_write_plain(CODE, ATF_YIELD, -1))) return leave_general(args, ATF_YIELD);
+    Py_RETURN_NONE;
+}
 
 /* How often a code object is on the stack. */
 static uint32_t frames_of(PyCodeObject *code)

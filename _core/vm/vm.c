@@ -59,6 +59,7 @@ int atf_vm_start(int level, PyObject *include, PyObject *exclude, int options)
     atf_vm.c = level == ATF_LEVEL_C || (atf_vm.returns && (options & ATF_VM_C));
     atf_vm.args = level == ATF_LEVEL_ARGS || (options & ATF_VM_ARGS);
     atf_vm.repr = !!(options & ATF_VM_REPR);
+    atf_vm.plain_key = atf_vm.returns && !atf_vm.args ? atf_vm.key : UINT64_MAX;
     atf_vm.epoch++;
     if (start_hooks(changed) < 0) {
         atf_vm.mechanism = ATF_NONE;
