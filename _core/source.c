@@ -214,6 +214,16 @@ void atf_output_drain(atf_source *s, atf_output *o, uint64_t below, int peek, in
 }
 
 /* ---------------------------------------------------------------- global lane */
+/* The slot of a thread that no pass has visited yet. Its slot is LIVE before its first cell is published. */
+static void find_slot(atf_source *s, atf_output *o)
+{
+    for (uint32_t i = 0; i < s->registry->capacity && o->slot == UINT32_MAX; i++) {
+        atf_slot *slot = atf_slot_at(s->registry, i);
+        uint32_t state = atf_load_acquire32(&slot->state); /* pairs with register and leave_slot */
+        if ((state == ATF_SLOT_LIVE || state == ATF_SLOT_EXITED) && slot->number == o->number) o->slot = i;
+    }
+}
+
 /* Everything that is published there. 0: stopped before a cell that is claimed but not yet written. */
 int atf_source_drain_global(atf_source *s)
 {
@@ -229,6 +239,7 @@ int atf_source_drain_global(atf_source *s)
         }
         atf_output *o = atf_source_output(s, cell->number, cell->tid);
         if (o && !o->finished) {
+            if (o->slot == UINT32_MAX && (cell->seq > o->expected || cell->event.detail_seq != ATF_NO_DETAIL)) find_slot(s, o);
             if (cell->seq > o->expected) atf_output_drain(s, o, cell->seq, 1, 1);
             if (cell->seq >= o->expected) {
                 if (cell->seq > o->expected || o->pending_lost) note_loss(s, o, cell->seq, to_ns(s, o, cell->event.timestamp_ns));
