@@ -55,6 +55,7 @@ class Model:
         self.cells: list[tuple[int, int | None]] = []
         self.global_cells = global_cells
         self.next = self.next_detail = self.expected = 0
+        self.looked_up = -1  # the newest detail that was asked for
         self.file: list[tuple] = []
         self.attention = False
 
@@ -93,6 +94,8 @@ class Model:
         if seq > self.expected:
             self.file.append(("gap", seq - self.expected))
         kept = {n: total for ring in self.detail.held for n, total in ring.items}
+        if number is not None:
+            self.looked_up = number
         payload = None if number is None or number not in kept else kept[number] - DETAIL_HEADER_BYTES
         self.file.append(("event", seq, payload))
         self.expected = seq + 1
@@ -105,6 +108,8 @@ class Model:
                     self._emit(*item)
             self._emit(seq, number)
         self.cells.clear()
+        while self.detail.full and self.detail.full[0].items[-1][0] <= self.looked_up:
+            self.detail.held.pop(0)  # read to its end
         if self.attention or peek:
             self.attention = False
             peek = peek or bool(self.detail.full)
