@@ -1,7 +1,6 @@
 /* See bench.h. */
 #include "bench.h"
 #include "ring.h"
-#include "source.h"
 #include <errno.h>
 #include <pthread.h>
 

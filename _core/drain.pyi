@@ -16,7 +16,7 @@ class Source:
     segments: Segments
     path: str
     finished: bool
-    def __init__(self, segments: Segments, path: str | os.PathLike[str], resume: bool = False) -> None: ...
+    def __new__(cls, segments: Segments, path: str | os.PathLike[str], resume: bool = False) -> Source: ...
     @property
     def totals(self) -> dict[str, Any]:
         """{"events", "bytes", "writes", "disk_error"} so far; disk_error: text of the last refusal, or None."""
@@ -29,7 +29,7 @@ class Drain:
     ``flush_ns``: how often rings that are not full are read (default 250 ms).
     """
 
-    def __init__(self, flush_ns: int | None = None) -> None: ...
+    def __new__(cls, flush_ns: int | None = None) -> Drain: ...
     def start(self) -> None:
         """Start the thread (again, after a fork); nothing when it runs. SessionError when there can be none."""
     def join(self) -> None:

@@ -1,5 +1,6 @@
 /* Slow paths of the record path: a thread's registration, ring swaps, the global lane, a thread's end. */
 #include "producer.h"
+#include "heartbeat.h"
 #include "ring.h"
 #include <errno.h>
 #include <pthread.h>
@@ -162,26 +163,6 @@ static int take_oldest(atf_ring *rings, uint32_t n)
                 oldest = (int)i;
         if (oldest < 0 || atf_ring_take_back(&rings[oldest])) return oldest;
     }
-}
-
-/* Whether the drain gave no sign for that long; before its first, since the session began. */
-static int silent_for(const atf_control *c, uint64_t ns)
-{
-    uint64_t beat = atf_load_relaxed64(&c->drain_heartbeat_ticks), now = atf_ticks(c->clock_type);
-    if (!beat) beat = c->anchors[0].ticks;
-    return now > beat && (now - beat) / (c->ticks_per_second / 1000000 + 1) > ns / 1000;
-}
-
-static int drain_silent(const atf_control *c)
-{
-    return atf_load_relaxed64(&c->drain_heartbeat_ticks) == 0 || silent_for(c, ATF_DRAIN_SILENT_NS);
-}
-
-/* Under `block` a drain that is only slow is waited for: until the deadline has passed since its last sign. One that
- * does not come back costs the program one deadline in all, not one a ring. */
-static int worth_waiting(const atf_control *c)
-{
-    return c->policy == ATF_BLOCK && c->drain_expected && !silent_for(c, c->block_deadline_ns);
 }
 
 /* Waits for a FREE ring under the block policy; -1 at the deadline or when the session stops. */

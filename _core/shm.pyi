@@ -1,7 +1,8 @@
 """The three segments of a recorded process: how they are laid out, checked and looked at from Python."""
 
-from typing_extensions import Buffer
 from typing import Any
+
+from typing_extensions import Buffer
 
 PAGE: int
 STATES: dict[int, str]
