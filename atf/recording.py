@@ -104,11 +104,30 @@ class Recording:
             recorder.open_session(self.segments.segments)
             if config.get("python", "1") == "1":
                 recorder.start_hooks(self.level, _globs(config.get("include", "")), _globs(config.get("exclude", "")))
+            if self._too_late():
+                raise SessionError("the recording ended while this process began")
         except BaseException:
             self.end()
+            if drained_by is None:
+                self.withdraw()
             raise
         _active = self
         _register_fork_hooks()
+
+    def _too_late(self) -> bool:
+        """The recorder writes ``stopped``, then looks for announcements one last time. Asked after announcing, so one of both sees the other."""
+        return bool(self.session) and os.path.exists(os.path.join(str(self.session), "stopped"))
+
+    def withdraw(self) -> None:
+        """Segments that nobody will drain vanish, and with them their announcement."""
+        if self.file:
+            try:
+                os.unlink(self.file)
+            except OSError:
+                pass
+        if self.segments is not None:
+            self.segments.remove()
+            self.detach()
 
     def _announce(self) -> None:
         assert self.session and self.segments
@@ -194,7 +213,8 @@ def follow(session: str | None, config: dict[str, str], first: bool = False) -> 
     try:
         recording.begin()
     except (AtfError, OSError) as error:
-        complain(session, error)
+        if not recording._too_late():
+            complain(session, error)
         return None
     if first:
         atexit.register(_at_exit)
