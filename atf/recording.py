@@ -50,6 +50,8 @@ def ring_options(ring_size: str | int | None, slots: int | None = None) -> dict:
         options["index_bytes"] = max(total * 3 // 4 // 4 // 4096, 1) * 4096
         options["detail_bytes"] = max(total // 4 // 2 // 4096, 4) * 4096
     if slots is not None:
+        if not 1 <= slots <= 4096:
+            raise UsageError(f"{slots} threads: from 1 to 4096 can have rings of their own")
         options["slots"] = slots
     return options
 
