@@ -172,7 +172,7 @@ static int wait_free(atf_thread *t, atf_ring *rings, uint32_t n, uint32_t last)
     atf_control *c = atf_current.control;
     uint64_t start = atf_clock_ns(CLOCK_MONOTONIC), waited = 0;
     int i = -1;
-    while (i < 0 && waited < c->block_deadline_ns && atf_load_acquire32(&c->state) == ATF_STATE_RECORDING) {
+    while (i < 0 && waited < c->block_deadline_ns && atf_load_acquire32(&c->state) == ATF_STATE_RECORDING && !drain_silent(c)) {
         struct timespec nap = {0, 20000};
         nanosleep(&nap, NULL);
         i = find_free(rings, n, last);

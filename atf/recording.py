@@ -103,11 +103,11 @@ class Recording:
                 if drained_by is not None:
                     assert self.file
                     drained_by(self.segments, self.file)
+            if self._too_late():
+                raise SessionError("the recording ended while this process began")
             recorder.open_session(self.segments.segments)
             if config.get("python", "1") == "1":
                 recorder.start_hooks(self.level, _globs(config.get("include", "")), _globs(config.get("exclude", "")))
-            if self._too_late():
-                raise SessionError("the recording ended while this process began")
         except BaseException:
             self.end()
             if drained_by is None:
@@ -152,8 +152,8 @@ class Recording:
     def end(self) -> None:
         """Take the hooks out and let go of the rings; what they hold is the drain's business now."""
         global _active
-        self._name_threads()
         recorder.stop_hooks()
+        self._name_threads()
         recorder.close_session()
         if self.segments is not None and self.segments.segments is not None:
             self.segments.segments.stop()

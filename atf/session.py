@@ -17,7 +17,10 @@ _current: Record | None = None
 
 
 def _globs(value: str | Iterable[str] | None, what: str) -> str:
-    parts = [value] if isinstance(value, str) else list(value or ())
+    try:
+        parts = [value] if isinstance(value, str) else list(value or ())
+    except TypeError:
+        parts = [value]  # type: ignore[list-item]
     if not all(isinstance(part, str) and part for part in parts):
         raise UsageError(f"{what}: module name globs like 'shop.*', not {value!r}")
     return "\x1f".join(parts)
@@ -196,10 +199,11 @@ class Record:
 
     def _before_fork(self) -> None:
         if self._gatherer is not None:
-            self._gatherer.drain.join()
+            self._gatherer.drain.fork_waits(True)
 
     def _after_fork(self) -> None:
         if self._gatherer is not None:
+            self._gatherer.drain.fork_waits(False)
             self._gatherer.drain.start()
 
 
