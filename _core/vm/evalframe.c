@@ -188,7 +188,7 @@ static PyObject *evaluate(PyThreadState *ts, atf_frame *frame, int throwflag)
     uint32_t depth = ++t->depth, epoch = atf_vm.epoch;
     atf_write(t, ATF_CALL, atf_word_function(word), depth, ATF_NO_DETAIL);
     PyObject *result = _PyEval_EvalFrameDefault(ts, frame, throwflag);
-    t = atf_enter();
+    if (ATF_UNLIKELY(atf_load_relaxed32(t->gate) != t->gate_seen)) t = atf_enter(); /* a frame stays on its thread, and so does t */
     if (ATF_UNLIKELY(!t || epoch != atf_vm.epoch)) {
         leave_stranger(t, frame);
         return result;

@@ -106,6 +106,13 @@ static inline uint32_t atf_leave_depth(atf_thread *t)
     return depth;
 }
 
+/* From 3.13 a generator's frames are kept count of: see generators.h. */
+#if PY_VERSION_HEX >= 0x030D0000
+#define ATF_PLAIN_TEST (ATF_WORD_TEST | ATF_WORD_GENERATOR)
+#else
+#define ATF_PLAIN_TEST ATF_WORD_TEST
+#endif
+
 /* The plain case in one leaf function, so that it needs no stack frame: included code, a thread that is registered, the TSC,
  * room in the ring, no values to write. 0: nothing was done, take the general way. `by` is added to the depth before (an entry: 1)
  * or after (an exit: -1). */
@@ -113,7 +120,7 @@ static inline __attribute__((always_inline)) int atf_write_plain(PyCodeObject *c
 {
     uint64_t word = atf_code_word(code);
     atf_thread *t = atf_self;
-    if (ATF_UNLIKELY((word & ATF_WORD_TEST) != atf_vm.plain_key || !t || atf_load_relaxed32(t->gate) != t->gate_seen)) return 0;
+    if (ATF_UNLIKELY((word & ATF_PLAIN_TEST) != atf_vm.plain_key || !t || atf_load_relaxed32(t->gate) != t->gate_seen)) return 0;
     atf_event *e = t->cursor;
     uint32_t depth = t->depth;
     if (ATF_UNLIKELY(e == t->end || t->clock_type != ATF_CLOCK_TSC || (by < 0 && depth == 0))) return 0;

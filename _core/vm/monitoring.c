@@ -4,7 +4,7 @@
  * A callback's error would be raised in the program, and DISABLE from an event that cannot be disabled (PY_UNWIND,
  * PY_THROW, C_RETURN, C_RAISE) would replace the program's exception. So no callback fails, and DISABLE is returned only where it
  * is allowed: for excluded code, and for call sites that call no C function. */
-#include "hooks.h"
+#include "generators.h"
 #if PY_VERSION_HEX >= 0x030C0000
 #include <opcode.h>
 
@@ -63,6 +63,7 @@ GENERAL(start_general)
     atf_thread *t = atf_enter_frame(CODE);
     if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
     uint32_t depth = ++t->depth;
+    if (ATF_UNLIKELY(word & ATF_WORD_GENERATOR)) atf_generator_entered();
     if (ATF_UNLIKELY(atf_vm.args)) write_call_args(t, ATF_CALL, word, depth, CODE);
     else atf_write(t, ATF_CALL, atf_word_function(word), depth, ATF_NO_DETAIL);
     Py_RETURN_NONE;
@@ -94,6 +95,7 @@ GENERAL(resume_general)
     if (ATF_UNLIKELY(!atf_word_included(word))) return skip(word);
     atf_thread *t = atf_enter_frame(CODE);
     if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
+    atf_generator_entered();
     atf_write(t, ATF_RESUME, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
     Py_RETURN_NONE;
 }
@@ -117,8 +119,16 @@ CALLBACK(on_throw)
     uint64_t word = word_of(CODE);
     if (!atf_word_included(word) || is_unstarted(CODE, args[1])) Py_RETURN_NONE;
     atf_thread *t = atf_enter_frame(CODE);
-    if (t) atf_write(t, ATF_RESUME, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
+    if (!t) Py_RETURN_NONE;
+    atf_generator_entered();
+    atf_write(t, ATF_RESUME, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
     Py_RETURN_NONE;
+}
+
+/* The resumption of this generator was not told: it is written now, so that the exit has its entry. */
+static ATF_COLD void resume_late(atf_thread *t, uint64_t word)
+{
+    atf_write(t, ATF_RESUME, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
 }
 
 static __attribute__((noinline)) PyObject *leave_general(PyObject *const *args, uint32_t kind)
@@ -127,6 +137,7 @@ static __attribute__((noinline)) PyObject *leave_general(PyObject *const *args, 
     if (ATF_UNLIKELY(!atf_word_included(word))) return skip(word);
     atf_thread *t = atf_enter();
     if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
+    if (ATF_UNLIKELY(word & ATF_WORD_GENERATOR) && ATF_UNLIKELY(!atf_generator_left())) resume_late(t, word);
     uint32_t depth = atf_leave_depth(t);
     if (ATF_UNLIKELY(atf_vm.args)) atf_write_value(t, kind, word, depth, args[2]);
     else atf_write(t, kind, atf_word_function(word), depth, ATF_NO_DETAIL);
@@ -145,20 +156,22 @@ CALLBACK(on_yield)
     Py_RETURN_NONE;
 }
 
-/* How often a code object is on the stack. */
+/* How often a code object is on the stack; 1 as soon as another one's recorded frame stands below the top one. */
 static uint32_t frames_of(PyCodeObject *code)
 {
     atf_error error = atf_error_save();
-    uint32_t count = 0;
+    uint32_t count = 0, others = 0;
     PyFrameObject *frame = PyThreadState_GetFrame(PyThreadState_Get());
-    while (frame) {
+    while (frame && !(others && count == 1)) {
         PyCodeObject *one = PyFrame_GetCode(frame);
-        count += one == code;
+        if (one == code) count++;
+        else others += atf_word_included(atf_code_word(one));
         Py_DECREF(one);
         PyFrameObject *back = PyFrame_GetBack(frame);
         Py_DECREF(frame);
         frame = back;
     }
+    Py_XDECREF(frame);
     atf_error_restore(error);
     return count;
 }
@@ -173,18 +186,22 @@ static ATF_COLD int is_open(atf_thread *t, PyCodeObject *code, uint64_t function
         if (e->function_id == function_id) open++;
         else if (depth == t->depth) return 0; /* the innermost open call is another's */
         depth--;
+        if (open == 1 && frames_of(code) == 1) return 1;
     }
     if (open == 0) return PY_VERSION_HEX < 0x030D0000; /* not in this ring: what is likelier on this version */
     return depth > 0 || open >= frames_of(code);
 }
 
-/* A frame can be unwound at its RESUME instruction though its entry was never told: from 3.13 signals and asynchronous
- * exceptions are raised there before PY_START or PY_RESUME, and on all versions the callback of a tool with a higher id, or a
- * trace function, is called before ours and may raise. Then the open records tell. */
+/* A frame can be unwound although its entry was never told, or its exit was told already: from 3.13 signals and asynchronous
+ * exceptions are raised at its RESUME instruction before PY_START; and on all versions the callbacks of tools with
+ * higher ids, and trace functions, run before ours and may raise, those of lower ids after ours. Then the open records tell.
+ * Elsewhere in a function's code its frame has been entered. In a generator's it may have been resumed without being told
+ * and have handled the exception: see generators.h; before 3.13 only other tools can do that. */
 static inline int was_entered(atf_thread *t, PyCodeObject *code, PyObject *offset, uint64_t word)
 {
     uint8_t opcode = (uint8_t)code->co_code_adaptive[PyLong_AsLong(offset)];
-    if (ATF_LIKELY(opcode != INSTRUMENTED_RESUME && opcode != RESUME)) return 1;
+    if (word & ATF_WORD_GENERATOR) return PY_VERSION_HEX >= 0x030D0000 ? atf_generator_left() : is_open(t, code, atf_word_function(word));
+    if (opcode != RESUME && opcode != INSTRUMENTED_RESUME && opcode != INSTRUMENTED_RETURN_VALUE && opcode != INSTRUMENTED_RETURN_CONST) return 1;
     return is_open(t, code, atf_word_function(word));
 }
 
@@ -299,7 +316,7 @@ static int set_hooks(PyObject *monitoring, int on)
 int atf_monitoring_start(int filters_changed)
 {
     PyObject *monitoring = PySys_GetObject("monitoring"); /* borrowed */
-    if (!monitoring || PyType_Ready(&callback_type) < 0) return -1;
+    if (!monitoring || PyType_Ready(&callback_type) < 0 || atf_running_start() < 0) return -1;
     if (!disable && !(disable = PyObject_GetAttrString(monitoring, "DISABLE"))) return -1;
     if (take_tool(monitoring) < 0) return -1;
     /* What was DISABLEd stays so across set_events and free_tool_id: under other filters it must come back, and so must what

@@ -1,6 +1,6 @@
 /* The calls that are in progress in a thread when it is first seen get their CALL then, outermost first, so that
  * their ends have a beginning. */
-#include "hooks.h"
+#include "generators.h"
 #include <frameobject.h>
 #if PY_VERSION_HEX < 0x030B0000
 static PyObject *frame_globals(PyFrameObject *f)
@@ -17,8 +17,8 @@ static PyObject *frame_globals(PyFrameObject *f)
 _Thread_local PyCodeObject *atf_entering __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 typedef struct open_call {
-    uint64_t function_id;
-    uint32_t depth;
+    uint64_t word;
+    uint32_t depth; /* the interpreter's */
 } open_call;
 
 #if PY_VERSION_HEX >= 0x030C0000
@@ -63,7 +63,7 @@ ATF_COLD void atf_calls_in_progress(atf_thread *t)
                 if (!more) break;
                 calls = more;
             }
-            calls[count++] = (open_call){atf_word_function(word), depth};
+            calls[count++] = (open_call){word, depth};
         }
         PyFrameObject *back = PyFrame_GetBack(frame);
         Py_DECREF(frame);
@@ -71,9 +71,11 @@ ATF_COLD void atf_calls_in_progress(atf_thread *t)
     }
     Py_XDECREF(frame);
     /* Spans that are open in a thread which was seen before the hooks came keep their share of the depth. */
+    atf_running_clear();
     for (size_t i = count; i-- > 0;) {
         uint32_t at = ++t->depth;
-        atf_write(t, ATF_CALL, calls[i].function_id, atf_vm.returns ? at : calls[i].depth, ATF_NO_DETAIL);
+        if (calls[i].word & ATF_WORD_GENERATOR) atf_running_push(calls[i].depth);
+        atf_write(t, ATF_CALL, atf_word_function(calls[i].word), atf_vm.returns ? at : calls[i].depth, ATF_NO_DETAIL);
     }
     if (t->slot) t->slot->entered = (uint32_t)count;
     free(calls);

@@ -141,8 +141,8 @@ def test_keyboard_interrupt_anywhere(tmp_path, level):
     try:
         with recording(tmp_path, level, exclude=("builtins",)) as recorded:
             for _ in range(25):
-                signal.setitimer(signal.ITIMER_REAL, 0.001)
                 try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.001)
                     names["main"]()
                 except KeyboardInterrupt:  # it came before main's try
                     pass
@@ -163,7 +163,9 @@ def test_asynchronous_exceptions(tmp_path, level):
         sys.setswitchinterval(1e-5)
         def leaf(): pass
         def numbers():
-            while True: yield leaf()
+            while True:
+                try: yield leaf()
+                except ZeroDivisionError: leaf()
         def spin():
             for _ in numbers(): leaf()
         def rounds():
@@ -171,14 +173,17 @@ def test_asynchronous_exceptions(tmp_path, level):
                 try: spin()
                 except ZeroDivisionError: pass
         def target():
+            began.set()
             for _ in range(30):
                 try: rounds()
                 except ZeroDivisionError: pass
         threading.excepthook = lambda args: None
         strike = ctypes.pythonapi.PyThreadState_SetAsyncExc
         for _ in range(4):
+            began = threading.Event()
             thread = threading.Thread(target=target)
             thread.start()
+            began.wait()
             for _ in range(25):
                 strike(ctypes.c_ulong(thread.ident), ctypes.py_object(ZeroDivisionError))
                 thread.join(0.0005)
@@ -362,7 +367,7 @@ def test_fork(tmp_path):
         pid = os.fork() if sys.version_info < (3, 12) else None
         if pid == 0:
             recorder.stop_hooks(True)
-            os._exit(0 if names["main"]() == 5 and recorder.hooks() == "" else 1)
+            os._exit(0 if names["main"]() == 5 and recorder.mechanism() == "" else 1)
         names["main"]()
         if pid:
             assert os.waitpid(pid, 0)[1] == 0

@@ -126,7 +126,7 @@ def test_threads_that_run_already_and_new_ones(tmp_path, level):
         ready=ready,
         go=go,
     )
-    old = threading.Thread(target=names["loop"])
+    old = threading.Thread(target=names["loop"], daemon=True)
     old.start()
     ready.wait()
     with recording(tmp_path, level, exclude=("threading", "builtins", "_thread")) as recorded:
@@ -261,7 +261,7 @@ def test_filters_that_are_no_strings(include, exclude, message):
 
     with pytest.raises(UsageError, match=message):
         recorder.start_hooks(2, include, exclude)
-    assert recorder.hooks() == ""
+    assert recorder.mechanism() == ""
 
 
 @pytest.mark.skipif(OLD, reason="sys.monitoring")

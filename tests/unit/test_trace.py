@@ -10,6 +10,7 @@ import msgspec
 import numpy
 import pytest
 
+import atf
 from atf._core.errors import FormatError, UsageError
 from atf.trace import open_trace
 
@@ -20,7 +21,8 @@ from tracefiles import CALL, EXCEPTION, GAP, INSTANT, RETURN, detail, event
 pytestmark = pytest.mark.at_rest
 
 pack = msgspec.msgpack.encode
-MAIN, SOLVE, STEP, USER = 1 << 32, 1 << 32 | 1, 2 << 32, 7
+# The user's name has the number that the gap counts: one is not the other.
+MAIN, SOLVE, STEP, USER = 1 << 32, 1 << 32 | 1, 2 << 32, 4
 NAMES = {
     MAIN: ("main", "/src/app.py", 3),
     SOLVE: ("Model.solve", "/src/app.py", 9),
@@ -143,7 +145,7 @@ def test_event_filters(trace, filters, count):
 
 def test_arrays_without_a_filter_are_the_file_itself(trace):
     one, two = trace.events(start_ns=110, end_ns=150).arrays()
-    assert numpy.shares_memory(one.events, trace.threads[0].events) and one.index_seq.tolist() == [1, 2, 3, 4, 5]
+    assert numpy.shares_memory(one.events, trace.threads[0].events) and one.index_seq == range(1, 6)
     assert two.events["timestamp_ns"].tolist() == [125, 150]
 
 
@@ -196,6 +198,19 @@ def test_span_filters_and_orders(trace):
     assert len(trace.spans(function="nothing")) == len(trace.spans(thread="nobody")) == 0
     assert len(trace.spans()[2:4]) == 2 and trace.spans()[-1].name == "load"
     assert trace.spans(module="lib").column("status").tolist() == [0, 1, 4]
+
+
+def test_the_first_of_many_are_the_first_of_all_in_order(tmp_path):
+    times = [(i * 7919) % 50 for i in range(400)]  # many ties
+    events, now = [], 1000
+    for n in times:
+        events += [event(now, STEP, CALL), event(now + n, STEP, RETURN)]
+        now += 100
+    trace = open_trace(tf.write_process(tmp_path, 1, {0: (9, events, ())}))
+    for order in ("start", "duration", "self"):
+        everything = [s.call_seq for s in trace.spans(order_by=order)]
+        for limit in (1, 7, 30, 399, 400, 1000):
+            assert [s.call_seq for s in trace.spans(order_by=order, limit=limit)] == everything[:limit]
 
 
 def test_calls_in_progress_at_the_start_say_so(tmp_path):
@@ -362,7 +377,10 @@ assert trace.info["events"] == 15 and len(trace.spans()) == 7 and trace.top()
 seen = {{m.rpartition(".")[2] for m in sys.modules if m.startswith("atf.")}}
 assert not seen & {{"recorder", "drain", "segment", "shm", "session", "tracing"}}, seen
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    # The same atf as here: installed, or of the source tree.
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(atf.__file__).parents[1])}
+    )
 
 
 @pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer keeps freed memory")
