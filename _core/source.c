@@ -305,7 +305,10 @@ int atf_source_open(atf_source *s, atf_control *c, atf_registry *r, atf_global_l
 
 void atf_source_close(atf_source *s)
 {
-    for (uint32_t i = 0; i < s->n_outputs; i++) free(s->outputs[i]);
+    for (uint32_t i = 0; i < s->n_outputs; i++) {
+        if (s->outputs[i]) atf_writer_drop(&s->outputs[i]->w);
+        free(s->outputs[i]);
+    }
     free(s->outputs);
     free(s->seen);
     free(s->stage);
