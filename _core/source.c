@@ -212,6 +212,8 @@ void atf_output_drain(atf_source *s, atf_output *o, uint64_t below, int peek, in
     atf_link_close(s, o);
 }
 
+static void finish_output(atf_source *s, atf_output *o, uint64_t produced);
+
 /* ---------------------------------------------------------------- global lane */
 /* Everything that is published there. 0: stopped before a cell that is claimed but not yet written. */
 int atf_source_drain_global(atf_source *s)
@@ -229,7 +231,10 @@ int atf_source_drain_global(atf_source *s)
         atf_output *o = atf_source_output(s, cell->number, cell->tid);
         if (o && !o->finished) {
             if (cell->seq > o->expected) atf_output_drain(s, o, cell->seq, 1, 1);
-            if (cell->seq >= o->expected) {
+            if (cell->event.event_kind == 0) { /* a thread without a slot ended after so many records */
+                to_ns(s, o, cell->event.timestamp_ns);
+                finish_output(s, o, cell->seq);
+            } else if (cell->seq >= o->expected) {
                 if (cell->seq > o->expected || o->pending_lost) note_loss(s, o, cell->seq, to_ns(s, o, cell->event.timestamp_ns));
                 stage_event(s, o, &cell->event);
                 flush(s, o);
