@@ -83,6 +83,7 @@ class Gatherer:
         self.keep = False  # something could not be saved: the runtime directory still leads to it
         self._scanned = 0
         self._refreshed = time.monotonic()
+        self._refresh_s = 0.1  # names soon after the start, later once a second
 
     def start(self) -> None:
         """Start the drain's thread."""
@@ -121,8 +122,9 @@ class Gatherer:
         for key, process in list(self.live.items()):
             if process.gone():
                 self.complete(key, dead=True)
-        if time.monotonic() - self._refreshed > 1.0:
+        if time.monotonic() - self._refreshed > self._refresh_s:
             self._refreshed = time.monotonic()
+            self._refresh_s = min(2 * self._refresh_s, 1.0)
             for process in self.live.values():
                 if process.take_names():
                     self._guarded(process, "recording")

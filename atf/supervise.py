@@ -42,7 +42,11 @@ class Supervisor:
             "recorder_start": process_start(os.getpid()),
             "paths": library_path(),
         }
-        self.session = runtime.new_session(values)
+        try:
+            self.session = runtime.new_session(values)
+        except BaseException:
+            self._discard()
+            raise
         self.gatherer = Gatherer(self.path, self.session, config.get("level", "returns"))
         self.stopping: str | None = None
         self.status: int | None = None
