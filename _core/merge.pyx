@@ -10,9 +10,9 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from atf._core.errors import FormatError, UsageError
 from atf._core.layout cimport atf_event, ATF_GAP
-from atf._core.layout import EVENT_DTYPE
+from atf._core import layout
 
-cdef extern from "batch.h" nogil:
+cdef extern from "merge.h" nogil:
     ctypedef struct atf_idmap:
         pass
     int atf_idmap_init(atf_idmap *m)
@@ -165,7 +165,7 @@ cdef class Merge:
 
     def gather(self, const uint32_t[::1] threads, const uint32_t[::1] positions):
         """The events that `take` named, as one structured array (a copy)."""
-        rows = numpy.empty(threads.shape[0], dtype=EVENT_DTYPE)
+        rows = numpy.empty(threads.shape[0], dtype=layout.EVENT_DTYPE)
         cdef atf_event[::1] out = rows
         cdef Py_ssize_t i
         cdef const atf_stream *stream

@@ -1,13 +1,13 @@
 """The producing half in this process: the session it writes to, its Python hooks, and the user's own spans and events."""
 
 cimport cython
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 
 import sys
 
 from atf._core.errors import SessionError, UsageError
-from atf._core.shm cimport ATF_NAME_FUNCTION, ATF_NAME_MODULE, Segments
+from atf._core.shm cimport ATF_NAME_FUNCTION, ATF_NAME_MODULE, Segments, atf_slot_name_put
 
 cdef extern from "format.h":
     enum:
@@ -198,6 +198,8 @@ cdef extern from "Python.h":
     ctypedef struct PyFrameObject
     PyFrameObject *PyEval_GetFrame()
     object PyObject_GenericGetAttr(object o, object name)
+    void PyErr_Fetch(PyObject **kind, PyObject **value, PyObject **traceback)
+    void PyErr_Restore(PyObject *kind, PyObject *value, PyObject *traceback)
 
 import _thread
 _get_ident = _thread.get_ident
@@ -224,13 +226,19 @@ cdef str _thread_name():
 
 
 cdef void _on_thread(atf_thread *t) noexcept:
+    """At a thread's first event, which may be one that an exception is on its way through: that stays as it is."""
+    cdef PyObject *kind
+    cdef PyObject *value
+    cdef PyObject *traceback
+    cdef bytes text
+    PyErr_Fetch(&kind, &value, &traceback)
     try:
-        name = _thread_name()
+        text = _thread_name().encode("utf-8", "replace")[:47]
+        if t.slot != NULL:
+            atf_slot_name_put(t.slot, text, len(text))
     except Exception:
-        return
-    cdef bytes text = name.encode("utf-8", "replace")[:47]
-    if t.slot != NULL:
-        memcpy(t.slot.name, <char *>text, len(text))
+        pass
+    PyErr_Restore(kind, value, traceback)
 
 
 # Called with the GIL, like everything on the record path of this process.

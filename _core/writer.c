@@ -163,6 +163,13 @@ int atf_writer_finish(atf_writer *w)
     return w->error ? -1 : 0;
 }
 
+void atf_writer_drop(atf_writer *w)
+{
+    if (w->index_fd >= 0) close(w->index_fd);
+    if (w->detail_fd >= 0) close(w->detail_fd);
+    w->index_fd = w->detail_fd = -1;
+}
+
 /* ---------------------------------------------------------------- going on behind a dead recorder */
 static int resume_details(atf_writer *w)
 {
@@ -213,6 +220,11 @@ int atf_writer_resume(atf_writer *w, const char *dir, uint32_t number, uint64_t 
         }
         want = (uint64_t)got / sizeof(atf_event);
         if (at == 0) w->time_start_ns = chunk[0].timestamp_ns;
+        /* Not an event: a footer whose header was not written any more, or a part of one. */
+        for (uint64_t i = 0; i < want; i++)
+            if (chunk[i].event_kind == 0 || chunk[i].event_kind > ATF_KIND_MAX || chunk[i].timestamp_ns < w->time_start_ns) n = at + i < n ? at + i : n;
+        if (n - at < want) want = n - at;
+        if (want == 0) break;
         for (uint64_t i = 0; i < want; i++)
             if (chunk[i].event_kind == ATF_GAP) {
                 *lost += chunk[i].function_id;

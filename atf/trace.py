@@ -55,16 +55,18 @@ class Trace:
         self._load()
 
     def _load(self) -> None:
-        self.path, places, self._note = find_session(self._asked)
-        self.processes: list[Process] = []
-        self.threads: list[Thread] = []
+        path, places, note = find_session(self._asked)
+        processes: list[Process] = []
+        threads: list[Thread] = []
         for position, place in enumerate(places):
-            process = Process(place, position, len(self.threads))
-            self.processes.append(process)
-            self.threads += process.threads
-        if places and not self.threads and not any(p.manifest.data for p in self.processes):
-            raise FormatError(f"{self.path}: nothing in it can be read. " + "; ".join(p.problems[-1] for p in self.processes if p.problems))
-        self.functions = Functions(self.processes)
+            process = Process(place, position, len(threads))
+            processes.append(process)
+            threads += process.threads
+        if places and not threads and not any(p.manifest.data for p in processes):
+            raise FormatError(f"{path}: nothing in it can be read. " + "; ".join(p.problems[-1] for p in processes if p.problems))
+        # Only now, so that a refresh that fails leaves everything as it was.
+        self.path, self._note, self.processes, self.threads = path, note, processes, threads
+        self.functions = Functions(processes)
         self._table: SpanTable | None = None
         self._occurring: dict[int, list[int]] = {}
 

@@ -60,7 +60,7 @@ class Event:
 class ThreadEvents(NamedTuple):
     """Events of one thread: their positions (uint32, shape (N,)) and the events (structured, shape (N,)).
 
-    Without a filter but for time, `events` is a view of the file; else it is a copy.
+    Without a filter but for time nothing is copied: `events` is a view of the file, and `index_seq` a range.
     """
 
     thread: "Thread"
@@ -85,7 +85,8 @@ class Events:
         depths: tuple[int, int],
         limit: int | None,
     ) -> None:
-        self._trace, self._threads, self._window, self._limit = trace, threads, (start_ns, end_ns), limit
+        # The list of all threads as it is now: a refresh makes a new one.
+        self._trace, self._all, self._threads, self._window, self._limit = trace, trace.threads, threads, (start_ns, end_ns), limit
         self._filters: dict[str, Any] = {"kinds": kinds, "min_depth": depths[0], "max_depth": depths[1]}
         if ids is not None:
             # A gap's function id is a number of events, not a function.
@@ -103,7 +104,7 @@ class Events:
     def chunks(self, size: int = 65536) -> Iterator[tuple[Any, Any, Any]]:
         """(thread, index_seq, events): uint32, uint32 and structured arrays of up to `size` events, in order of time.
 
-        `thread` is a position in `trace.threads`.
+        `thread` is a position in `trace.threads` as it was when these events were asked for.
         """
         import numpy
 
@@ -117,7 +118,7 @@ class Events:
             yield positions[threads], seqs, merge.gather(threads, seqs)
 
     def __iter__(self) -> Iterator[Event]:
-        threads = self._trace.threads
+        threads = self._all
         size = 8192 if self._limit is None else max(1, min(self._limit, 8192))
         for numbers, seqs, rows in self.chunks(size):
             for number, seq, row in zip(numbers.tolist(), seqs.tolist(), rows.tolist(), strict=True):
@@ -127,7 +128,7 @@ class Events:
         """The events thread by thread, as arrays; without a copy where only the time is bounded. A limit is not applied."""
         merge, result = self._merge(), []
         for i, (thread, (first, end)) in enumerate(zip(self._threads, merge.bounds(), strict=True)):
-            seqs = merge.select(i)
+            seqs = range(first, end) if self._plain else merge.select(i)
             result.append(ThreadEvents(thread, seqs, thread.events[first:end] if self._plain else thread.events[seqs]))
         return result
 

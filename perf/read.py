@@ -8,6 +8,7 @@ of time per event.
 from __future__ import annotations
 
 import heapq
+import json
 import random
 import sys
 import tempfile
@@ -25,7 +26,7 @@ import tracefiles
 from atf._core.layout import EVENT_DTYPE
 from atf._core.merge import Merge
 from atf._core.spans import match
-from atf.trace import open_trace
+from atf.trace import Trace, open_trace
 
 THREADS, FUNCTIONS, DEEPEST = 16, 2000, 40
 
@@ -51,6 +52,10 @@ def make(place: Path, per_thread: int, slices: bool) -> None:
     rng, random_times = random.Random(1), numpy.random.default_rng(1)
     piece = numpy.array(walk(min(per_thread, 20_000), rng), dtype=[("function_id", "u8"), ("event_kind", "u4"), ("call_depth", "u4")])
     process = place / "session_20260101_000000" / "pid_1"
+    names = {1 << 32 | i: (f"function_{i}", "/src/app.py", i) for i in range(FUNCTIONS)}
+    said = tracefiles.manifest({n: {"tid": 100 + n, "name": f"worker-{n}"} for n in range(THREADS)}, names, {1: "app"}, lost={})
+    process.mkdir(parents=True)
+    (process / "manifest.json").write_text(json.dumps(said))
     for number in range(THREADS):
         events = numpy.zeros(per_thread // len(piece) * len(piece), dtype=EVENT_DTYPE)
         for name in piece.dtype.names or ():
@@ -123,6 +128,23 @@ def merge_cases(arrays: list, part: int) -> dict[str, Callable[[], object]]:
     }
 
 
+def other_cases(trace: Trace, arrays: list, part: int, place: Path) -> dict[str, Callable[[], object]]:
+    end_ns = trace.info["time_end_ns"]
+    trace.top(1)
+
+    def ours() -> tuple[int, int]:
+        columns = match(arrays, end_ns)
+        return int((columns.end_ns - columns.start_ns).sum()), int(columns.self_ns.sum())
+
+    return {
+        "open and info": lambda: open_trace(place).info["events"],
+        "spans": ours,
+        "spans, numpy": lambda: numpy_spans(arrays),
+        "spans, Python (a part)": lambda: oracle_spans(arrays, part),
+        "top 10 of matched spans": lambda: trace.top(10)[0].count,
+    }
+
+
 def order_sum(stamps: object, place: int) -> int:
     """Depends on every timestamp and its place."""
     weights = numpy.arange(place + 1, place + 1 + len(stamps), dtype="u8")  # type: ignore[arg-type]
@@ -172,18 +194,11 @@ def show(report: Report, scratch: Path, rounds: int) -> None:
         with open_trace(scratch / str(slices)) as trace:
             arrays = [thread.events for thread in trace.threads]
             events = sum(map(len, arrays))
-            part, end_ns = max(1, len(arrays[0]) // 20), trace.info["time_end_ns"]
+            part = max(1, len(arrays[0]) // 20)
             cases = merge_cases(arrays, part)
             if not slices:
                 report.say(f"{THREADS} threads, {events:,} events, {events * 32 / 1e6:.0f} MB in all")
-                cases |= {
-                    "open and info": lambda: open_trace(scratch / "False").info["events"],
-                    "spans": lambda: (lambda c: (int((c.end_ns - c.start_ns).sum()), int(c.self_ns.sum())))(match(arrays, end_ns)),
-                    "spans, numpy": lambda: numpy_spans(arrays),
-                    "spans, Python (a part)": lambda: oracle_spans(arrays, part),
-                    "top 10 of matched spans": lambda: trace.top(10)[0].count,
-                }
-                trace.top(1)
+                cases |= other_cases(trace, arrays, part, scratch / "False")
             done = in_turn({name: timed(run, results, name) for name, run in cases.items()}, rounds)
         for name, times in done.items():
             share = part * THREADS if "part" in name else 1 if name == "open and info" else events

@@ -141,6 +141,9 @@ def test_long_merges_are_a_stable_sort(shape, chunk):
             steps[:: 5000 + thread] = 9
         elif shape == "sparse":  # windows of more than 17 s, and some of hours
             steps *= random.choice(numpy.array([1, 10**9, 10**13], dtype="u8"), n)
+        elif shape == "many threads":  # more of them in one window than a window has room for
+            steps[:] = 1
+            steps[4:] += 1000
         elif shape == "late":
             steps[0] = 2**64 - 2**20
         stamps = numpy.cumsum(steps)
