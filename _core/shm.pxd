@@ -29,7 +29,6 @@ cdef extern from "layout.h" nogil:
         uint64_t first_seq, drained, offset, capacity, head
     ctypedef struct atf_slot:
         uint32_t state, pid, tid, number, entered, attention
-        char name[48]
         uint64_t next_seq, lost_newest, details_lost, taken_back, blocked_ns
         atf_ring index[8]
         atf_ring detail[8]
@@ -51,6 +50,8 @@ cdef extern from "layout.h" nogil:
     ctypedef struct atf_geometry:
         uint32_t slots, index_rings, detail_rings
         uint64_t index_bytes, detail_bytes, global_cells, names_bytes
+    void atf_slot_name_get(const atf_slot *s, char *text)
+    void atf_slot_name_put(atf_slot *s, const char *text, size_t bytes)
     atf_slot *atf_slot_at(atf_registry *r, uint32_t i)
     atf_cell *atf_cell_at(atf_global_lane *g, uint64_t position)
     uint64_t atf_registry_bytes(const atf_geometry *g)

@@ -101,7 +101,7 @@ class Recording:
                 if drained_by is not None:
                     assert self.file
                     drained_by(self.segments, self.file)
-            assert self.segments.segments
+            assert self.segments.segments is not None
             recorder.open_session(self.segments.segments)
             if config.get("python", "1") == "1":
                 recorder.start_hooks(self.level, _globs(config.get("include", "")), _globs(config.get("exclude", "")))
