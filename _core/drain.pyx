@@ -30,6 +30,7 @@ cdef extern from "engine.h" nogil:
     void atf_engine_delete(atf_engine *e)
     int atf_engine_start(atf_engine *e)
     void atf_engine_join(atf_engine *e)
+    void atf_engine_fork_waits(int wait)
     int atf_engine_add(atf_engine *e, atf_source *s)
     void atf_engine_finish(atf_engine *e, atf_source *s, int dead)
     void atf_engine_drop(atf_engine *e, atf_source *s)
@@ -132,6 +133,11 @@ cdef class Drain:
         """Stop the thread and wait for it; what it had not read stays in the rings."""
         with nogil:
             atf_engine_join(self.engine)
+
+    @staticmethod
+    def fork_waits(bint wait):
+        """Before and after a fork by Python: the thread that fork() stopped is started by start() if no others run."""
+        atf_engine_fork_waits(wait)
 
     def add(self, Source source):
         """Begin to drain a process."""

@@ -6,11 +6,49 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* ---------------------------------------------------------------- fork
+ * Nothing runs between these handlers and fork() itself, so that no producer waits for a drain that is not there. */
+static pthread_mutex_t engines_lock = PTHREAD_MUTEX_INITIALIZER;
+static atf_engine *engines;
+static int fork_waits;
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&engines_lock);
+    for (atf_engine *e = engines; e; e = e->next) {
+        e->paused = e->running;
+        atf_engine_join(e);
+    }
+}
+
+static void after_in_parent(void)
+{
+    struct stat tasks;
+    int alone = stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink == 3; /* ".", ".." and one thread */
+    for (atf_engine *e = engines; e; e = e->next)
+        if (e->paused && !(fork_waits && alone)) atf_engine_start(e);
+    pthread_mutex_unlock(&engines_lock);
+}
+
+static void after_in_child(void)
+{
+    pthread_mutex_init(&engines_lock, NULL);
+    fork_waits = 0;
+}
+
+static void watch_forks(void) { pthread_atfork(before_fork, after_in_parent, after_in_child); }
+
+void atf_engine_fork_waits(int wait) { fork_waits = wait; }
+
+/* ---------------------------------------------------------------- engine */
 atf_engine *atf_engine_new(void)
 {
+    static pthread_once_t watched = PTHREAD_ONCE_INIT;
+    pthread_once(&watched, watch_forks);
     atf_engine *e = calloc(1, sizeof *e);
     if (!e) return NULL;
     pthread_condattr_t attr;
@@ -22,6 +60,10 @@ atf_engine *atf_engine_new(void)
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&e->lock, NULL);
     e->flush_ns = ATF_FLUSH_NS;
+    pthread_mutex_lock(&engines_lock);
+    e->next = engines;
+    engines = e;
+    pthread_mutex_unlock(&engines_lock);
     return e;
 }
 
@@ -155,6 +197,13 @@ int atf_engine_look(atf_engine *e, const atf_source *s, atf_source *numbers, atf
 void atf_engine_delete(atf_engine *e)
 {
     atf_engine_join(e);
+    pthread_mutex_lock(&engines_lock);
+    for (atf_engine **p = &engines; *p; p = &(*p)->next)
+        if (*p == e) {
+            *p = e->next;
+            break;
+        }
+    pthread_mutex_unlock(&engines_lock);
     pthread_cond_destroy(&e->wake);
     pthread_mutex_destroy(&e->lock);
     free(e->sources);

@@ -18,12 +18,17 @@ typedef struct atf_engine {
     uint32_t n, room;
     uint64_t cpu_ns; /* of the thread, so far */
     uint64_t flush_ns;
+    int paused;              /* stopped by fork(), to be started again */
+    struct atf_engine *next; /* list of all */
 } atf_engine;
 
 atf_engine *atf_engine_new(void);
 void atf_engine_delete(atf_engine *e);
 int atf_engine_start(atf_engine *e); /* 0 or an errno; nothing when it runs */
 void atf_engine_join(atf_engine *e); /* stops the thread; sources stay, and it may be started again (fork) */
+/* fork() itself stops the thread of every engine and starts it again in the parent. wait = 1: when the forking thread is
+ * the only other one it is left to atf_engine_start (Python warns of a fork in a process that has threads right after it). */
+void atf_engine_fork_waits(int wait);
 int atf_engine_add(atf_engine *e, atf_source *s);
 /* Final pass for one source; then it is no longer in the list, and the caller owns it. */
 void atf_engine_finish(atf_engine *e, atf_source *s, int dead);

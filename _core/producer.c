@@ -24,6 +24,8 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 /* A retired thread's gate: never equal to its gate_seen, so that every event takes the slow path. */
 static const uint32_t closed_gate = 0;
 #define CLOSED_SEEN 1u
+#define NAME_TRIES 4u
+#define END_WAIT_NS 50000000u
 
 static void once_init(void)
 {
@@ -100,6 +102,7 @@ static void register_thread(atf_thread *t)
     t->index_ring = t->detail_ring = ATF_MAX_RINGS;
     t->gate = &control->gate;
     t->retry_at = 4096;
+    t->unnamed = NAME_TRIES;
     if (!claim_slot(t)) atf_add_relaxed64(&control->slotless_threads, 1);
     t->live = 1;
 }
@@ -124,10 +127,13 @@ atf_thread *atf_enter_slow(void)
     }
     if (fresh) register_thread(t);
     t->gate_seen = gate;
-    if (fresh) {
-        if (atf_thread_named) atf_thread_named(t);
-        if (atf_thread_started) atf_thread_started(t);
+    if (t->unnamed && atf_thread_named) {
+        t->unnamed--;
+        atf_thread_named(t);
+        if (!t->slot || t->slot->name[0]) t->unnamed = 0;
     }
+    if (fresh && atf_thread_started) atf_thread_started(t);
+    if (t->unnamed) t->gate_seen = gate - 1; /* the next event comes this way again */
     return t;
 }
 
@@ -220,13 +226,11 @@ int atf_next_ring(atf_thread *t)
 }
 
 /* ---------------------------------------------------------------- global lane */
-void atf_write_global(atf_thread *t, const atf_event *e)
+/* 1: published; 0: the lane stayed full for wait_ns, or the drain is not there. */
+static int put_cell(atf_thread *t, uint64_t seq, const atf_event *e, uint64_t wait_ns)
 {
     atf_global_lane *g = atf_current.global;
-    uint64_t seq = t->seq_base + t->count, position = atf_load_relaxed64(&g->tail);
-    t->seq_base = seq + 1; /* the number is used up: a drop shows as a hole in the numbers */
-    t->count = 0;
-    uint64_t deadline = 0;
+    uint64_t position = atf_load_relaxed64(&g->tail), deadline = 0;
     for (;;) {
         atf_cell *cell = atf_cell_at(g, position);
         uint64_t turn = atf_load_acquire64(&cell->turn); /* pairs with the drain's release: the cell is empty */
@@ -240,26 +244,34 @@ void atf_write_global(atf_thread *t, const atf_event *e)
             cell->tid = t->tid;
             cell->event = *e;
             atf_store_release64(&cell->turn, position + 1); /* pairs with the drain's acquire of turn */
-            atf_add_relaxed64(&atf_current.control->fallback_events, 1);
-            return;
+            return 1;
         }
         if (turn < position) { /* full */
             atf_control *c = atf_current.control;
-            uint64_t now = atf_clock_ns(CLOCK_MONOTONIC);
-            if (!deadline) deadline = now + c->block_deadline_ns;
-            if (worth_waiting(c) && now < deadline && atf_load_acquire32(&c->state) == ATF_STATE_RECORDING) {
-                struct timespec nap = {0, 20000};
-                nanosleep(&nap, NULL);
-            } else {
-                atf_add_relaxed64(&g->dropped, 1);
-                if (t->slot) {
-                    atf_count64(&t->slot->lost_newest, 1);
-                    atf_store_relaxed64(&t->slot->next_seq, seq + 1);
-                }
-                return;
-            }
+            uint64_t now = wait_ns ? atf_clock_ns(CLOCK_MONOTONIC) : 0;
+            if (wait_ns && !deadline) deadline = now + wait_ns;
+            if (now >= deadline || !worth_waiting(c) || atf_load_acquire32(&c->state) != ATF_STATE_RECORDING) return 0;
+            struct timespec nap = {0, 20000};
+            nanosleep(&nap, NULL);
         }
         position = atf_load_relaxed64(&g->tail);
+    }
+}
+
+void atf_write_global(atf_thread *t, const atf_event *e)
+{
+    atf_control *c = atf_current.control;
+    uint64_t seq = t->seq_base + t->count;
+    t->seq_base = seq + 1; /* the number is used up: a drop shows as a hole in the numbers */
+    t->count = 0;
+    if (put_cell(t, seq, e, c->policy == ATF_BLOCK ? c->block_deadline_ns : 0)) {
+        atf_add_relaxed64(&c->fallback_events, 1);
+        return;
+    }
+    atf_add_relaxed64(&atf_current.global->dropped, 1);
+    if (t->slot) {
+        atf_count64(&t->slot->lost_newest, 1);
+        atf_store_relaxed64(&t->slot->next_seq, seq + 1);
     }
 }
 
@@ -348,7 +360,12 @@ void atf_session_open(atf_control *control, atf_registry *registry, atf_global_l
 /* The release of EXITED pairs with the drain's acquire: whatever the thread committed is visible then. */
 static void leave_slot(atf_thread *t)
 {
-    if (!t->slot) return;
+    if (!t->slot) {
+        /* No slot tells how many records there were: a cell of kind 0 does, or drops at the end would be lost silently. */
+        atf_event end = {atf_ticks(t->clock_type), 0, t->tid, 0, 0, ATF_NO_DETAIL};
+        if (t->seq_base && atf_current.global) put_cell(t, t->seq_base, &end, END_WAIT_NS);
+        return;
+    }
     atf_store_relaxed64(&t->slot->next_seq, t->seq_base + t->count);
     atf_store_release32(&t->slot->state, ATF_SLOT_EXITED);
     atf_add_acq_rel32(&t->slot->attention, 1);
@@ -357,11 +374,11 @@ static void leave_slot(atf_thread *t)
 void atf_session_close(void)
 {
     pthread_mutex_lock(&threads_lock);
-    atf_current.control = NULL;
     for (atf_thread *t = threads; t; t = t->next) {
         if (t->live) leave_slot(t);
         retire(t);
     }
+    atf_current.control = NULL;
     atf_current.registry = NULL;
     atf_current.global = NULL;
     pthread_mutex_unlock(&threads_lock);

@@ -29,6 +29,7 @@ typedef struct atf_thread {
     uint32_t index_ring, detail_ring; /* which ring is ACTIVE; ATF_MAX_RINGS: none */
     uint32_t number;
     uint32_t live;
+    uint32_t unnamed;           /* how many more events look for the thread's name */
     atf_slot *slot;             /* NULL: no slot was free, the global lane is used */
     uint64_t retry_at;          /* without a slot: try again at this number */
     struct atf_thread *next;    /* list of all, under the registration lock */
@@ -41,7 +42,8 @@ extern _Thread_local atf_thread *atf_self __attribute__((tls_model("initial-exec
  * before its first record: the VM hooks write the calls in progress here. */
 extern void (*atf_thread_started)(atf_thread *t);
 
-/* Called before it: fills in the slot's name. */
+/* Called before it, and at the next events while the slot has no name: fills it in. A thread's very first frame,
+ * from which its name is known, may not be in place at its first event. */
 extern void (*atf_thread_named)(atf_thread *t);
 
 /* Slow paths, in producer.c. */

@@ -184,6 +184,8 @@ void atf_output_drain(atf_source *s, atf_output *o, uint64_t below, int peek, in
     atf_link_close(s, o);
 }
 
+static void finish_output(atf_source *s, atf_output *o, uint64_t produced);
+
 /* ---------------------------------------------------------------- global lane */
 /* The slot of a thread that no pass has visited yet. Its slot is LIVE before its first cell is published. */
 static void find_slot(atf_source *s, atf_output *o)
@@ -212,7 +214,10 @@ int atf_source_drain_global(atf_source *s)
         if (o && !o->finished) {
             if (o->slot == UINT32_MAX && (cell->seq > o->expected || cell->event.detail_seq != ATF_NO_DETAIL)) find_slot(s, o);
             if (cell->seq > o->expected) atf_output_drain(s, o, cell->seq, 1, 1);
-            if (cell->seq >= o->expected) {
+            if (cell->event.event_kind == 0) { /* a thread without a slot ended after so many records */
+                to_ns(s, o, cell->event.timestamp_ns);
+                finish_output(s, o, cell->seq);
+            } else if (cell->seq >= o->expected) {
                 if (cell->seq > o->expected || o->pending_lost) note_loss(s, o, cell->seq, to_ns(s, o, cell->event.timestamp_ns));
                 stage_event(s, o, &cell->event);
                 flush(s, o);
@@ -305,7 +310,10 @@ int atf_source_open(atf_source *s, atf_control *c, atf_registry *r, atf_global_l
 
 void atf_source_close(atf_source *s)
 {
-    for (uint32_t i = 0; i < s->n_outputs; i++) free(s->outputs[i]);
+    for (uint32_t i = 0; i < s->n_outputs; i++) {
+        if (s->outputs[i]) atf_writer_drop(&s->outputs[i]->w);
+        free(s->outputs[i]);
+    }
     free(s->outputs);
     free(s->seen);
     free(s->stage);

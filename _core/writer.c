@@ -163,6 +163,13 @@ int atf_writer_finish(atf_writer *w)
     return w->error ? -1 : 0;
 }
 
+void atf_writer_drop(atf_writer *w)
+{
+    if (w->index_fd >= 0) close(w->index_fd);
+    if (w->detail_fd >= 0) close(w->detail_fd);
+    w->index_fd = w->detail_fd = -1;
+}
+
 /* ---------------------------------------------------------------- going on behind a dead recorder */
 static int resume_details(atf_writer *w)
 {

@@ -32,4 +32,7 @@ void atf_writer_cut_details(atf_writer *w, uint64_t bytes, uint64_t n, uint32_t 
 
 /* Footers, then headers; closes both files. 0, or -1: the disk refused (readers recover such files). */
 int atf_writer_finish(atf_writer *w);
+
+/* Closes both files as they are: they are another process's. */
+void atf_writer_drop(atf_writer *w);
 #endif

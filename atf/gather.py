@@ -8,7 +8,7 @@ from typing import Any
 
 from atf import runtime
 from atf._core import drain, segment
-from atf._core.errors import AtfError, OutputError, SegmentError
+from atf._core.errors import AtfError, OutputError
 from atf.manifest import Manifest, new_process_directory
 
 
@@ -49,6 +49,11 @@ class Process:
         self.manifest.write()
         self._written = time.monotonic()
 
+    def write_status(self, status: str) -> None:
+        """Change one word of the manifest of a completed process."""
+        if self.manifest.values["status"] != status:
+            self.manifest.values["status"] = status
+            self.manifest.write()
 
     def set_exit(self, status: int | None) -> None:
         """Note how the process ended: its exit status, or minus the signal's number."""
@@ -57,17 +62,28 @@ class Process:
             self.manifest.write()
 
 
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
 class Gatherer:
     """Drains every process that announces itself in a runtime session directory."""
 
-    def __init__(self, output: str, session: str | None, level: str = "returns", resume: bool = False):
+    def __init__(self, output: str, session: str | None, level: str = "returns", resume: bool = False, follow: bool = True):
         self.output, self.session, self.level, self.resume = output, session, level, resume
+        self.follow = follow  # False: processes that announce themselves there are not ours to drain
         self.drain = drain.Drain()
         self.live: dict[str, Process] = {}
         self.done: list[Process] = []
         self.errors: list[str] = []
+        self.refused: AtfError | None = None  # a manifest that could not be written, the newest
+        self.keep = False  # something could not be saved: the runtime directory still leads to it
         self._scanned = 0
         self._refreshed = time.monotonic()
+        self._refresh_s = 0.1  # names soon after the start, later once a second
 
     def start(self) -> None:
         """Start the drain's thread."""
@@ -89,10 +105,7 @@ class Gatherer:
             found = {key: value for key, value in values.items() if key != "file"}
             runtime.write(process.file, {**found, "directory": path})  # a recovery finds its files by this
         self.drain.add(source)
-        try:
-            process.write_manifest("recording")
-        except OutputError as error:
-            self.errors.append(str(error))
+        self._guarded(process, "recording")
         return process
 
     def poll(self) -> None:
@@ -105,17 +118,19 @@ class Gatherer:
             if changed != self._scanned:
                 # A file that is made in the same tick of the directory's clock would be missed: look again next time.
                 self._scanned = changed if time.time_ns() - changed > 50_000_000 else 0
-                self._scan()
+                self.scan()
         for key, process in list(self.live.items()):
             if process.gone():
                 self.complete(key, dead=True)
-        if time.monotonic() - self._refreshed > 1.0:
+        if time.monotonic() - self._refreshed > self._refresh_s:
             self._refreshed = time.monotonic()
+            self._refresh_s = min(2 * self._refresh_s, 1.0)
             for process in self.live.values():
                 if process.take_names():
                     self._guarded(process, "recording")
 
-    def _scan(self) -> None:
+    def scan(self) -> None:
+        """Take in the processes that announced themselves, and what others complained of."""
         assert self.session
         known = {process.file for process in (*self.live.values(), *self.done)}
         for values in runtime.processes(self.session):
@@ -124,23 +139,47 @@ class Gatherer:
             try:
                 ids = tuple(int(part) for part in values["segments"].split(","))
                 segments = segment.SegmentSet.attach(ids)  # type: ignore[arg-type]
-                self.live[values["file"]] = self.take_in(values, segments, values.get("directory") if self.resume else None)
-            except (SegmentError, OutputError, KeyError, ValueError) as error:
-                self.errors.append(f"process {values.get('pid')}: {error}")
-                os.unlink(values["file"])
+                try:
+                    self.live[values["file"]] = self.take_in(values, segments, values.get("directory") if self.resume else None)
+                except (AtfError, OSError):
+                    assert segments.segments is not None
+                    segments.segments.stop()
+                    if not self.resume:  # a recovery keeps what it cannot save now
+                        segments.remove()
+                    segments.detach()
+                    raise
+            except (AtfError, OSError, KeyError, ValueError) as error:
+                if os.path.exists(values["file"]):  # else it withdrew by itself
+                    self.complain(f"process {values.get('pid')} is not recorded: {error}")
+                    self._refused(values["file"], error)
+        self._hear()
+
+    def _hear(self) -> None:
+        assert self.session
         for name in os.listdir(self.session):
             if name.endswith(".error"):
                 path = os.path.join(self.session, name)
                 said = runtime.read(path)
-                self.errors.append(f"process {said.get('pid')}: {said.get('error')}")
-                os.unlink(path)
+                self.complain(f"process {said.get('pid')} is not recorded: {said.get('error')}")
+                _unlink(path)
+
+    def _refused(self, file: str, error: Exception) -> None:
+        if self.resume and isinstance(error, (OSError, OutputError)):
+            self.keep = True
+        else:
+            _unlink(file)
+
+    def complain(self, text: str) -> None:
+        """Remember what the user must be told, once."""
+        if text not in self.errors:
+            self.errors.append(text)
 
     def _guarded(self, process: Process, status: str) -> None:
         try:
             process.write_manifest(status)
         except AtfError as error:
-            if str(error) not in self.errors:
-                self.errors.append(str(error))
+            self.refused = error
+            self.complain(str(error))
 
     def complete(self, key: str, dead: bool, status: str = "complete") -> None:
         """Everything that a process committed goes to its files; its segments are removed."""
@@ -150,17 +189,20 @@ class Gatherer:
         process.segments.remove()
         process.segments.detach()
         if process.file:
-            try:
-                os.unlink(process.file)
-            except OSError:
-                pass
+            _unlink(process.file)
         self.done.append(process)
 
     def stop(self) -> None:
         """Recording is over for every process, running ones too, and none begins any more."""
         if self.session:
-            runtime.write(os.path.join(self.session, "stopped"), {})
-            self._scan()
+            try:
+                runtime.write(os.path.join(self.session, "stopped"), {})
+                if self.follow:
+                    self.scan()
+                else:
+                    self._hear()
+            except OSError as error:
+                self.complain(f"{self.session}: {error.strerror}; processes that began last may be missing")
         for process in self.live.values():
             assert process.segments.segments is not None
             process.segments.segments.stop()
@@ -171,7 +213,7 @@ class Gatherer:
     def close(self) -> None:
         """End the drain's thread and forget the runtime directory."""
         self.drain.join()
-        if self.session:
+        if self.session and not self.keep:
             runtime.remove(self.session)
 
     def totals(self) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Manifest:
                 "id": t["number"],
                 "has_detail": t["details"] > 0,
                 "tid": t["tid"],
-                "name": t["name"],
+                "name": t["name"] or ("MainThread" if t["tid"] == values["pid"] else ""),
                 "events": t["events"],
                 "details": t["details"],
                 "lost": sum(t["lost"].values()),

@@ -50,6 +50,8 @@ def ring_options(ring_size: str | int | None, slots: int | None = None) -> dict:
         options["index_bytes"] = max(total * 3 // 4 // 4 // 4096, 1) * 4096
         options["detail_bytes"] = max(total // 4 // 2 // 4096, 4) * 4096
     if slots is not None:
+        if not 1 <= slots <= 4096:
+            raise UsageError(f"{slots} threads: from 1 to 4096 can have rings of their own")
         options["slots"] = slots
     return options
 
@@ -101,15 +103,34 @@ class Recording:
                 if drained_by is not None:
                     assert self.file
                     drained_by(self.segments, self.file)
+            if self._too_late():
+                raise SessionError("the recording ended while this process began")
             assert self.segments.segments is not None
             recorder.open_session(self.segments.segments)
             if config.get("python", "1") == "1":
                 recorder.start_hooks(self.level, _globs(config.get("include", "")), _globs(config.get("exclude", "")))
         except BaseException:
             self.end()
+            if drained_by is None:
+                self.withdraw()
             raise
         _active = self
         _register_fork_hooks()
+
+    def _too_late(self) -> bool:
+        """The recorder writes ``stopped``, then looks for announcements one last time. Asked after announcing, so one of both sees the other."""
+        return bool(self.session) and os.path.exists(os.path.join(str(self.session), "stopped"))
+
+    def withdraw(self) -> None:
+        """Segments that nobody will drain vanish, and with them their announcement."""
+        if self.file:
+            try:
+                os.unlink(self.file)
+            except OSError:
+                pass
+        if self.segments is not None:
+            self.segments.remove()
+            self.detach()
 
     def _announce(self) -> None:
         assert self.session and self.segments
@@ -132,8 +153,8 @@ class Recording:
     def end(self) -> None:
         """Take the hooks out and let go of the rings; what they hold is the drain's business now."""
         global _active
-        self._name_threads()
         recorder.stop_hooks()
+        self._name_threads()
         recorder.close_session()
         if self.segments is not None and self.segments.segments is not None:
             self.segments.segments.stop()
@@ -195,7 +216,8 @@ def follow(session: str | None, config: dict[str, str], first: bool = False) -> 
     try:
         recording.begin()
     except (AtfError, OSError) as error:
-        complain(session, error)
+        if not recording._too_late():
+            complain(session, error)
         return None
     if first:
         atexit.register(_at_exit)

@@ -34,7 +34,9 @@ def recover(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         if session["recorder_alive"]:
             busy.add(output)
         elif inside and os.path.isdir(output):
-            _from_segments(session, output, found)
+            processes, notes = complete_session(session, output)
+            found["processes"] += processes
+            found["notes"] += notes
             done.add(output)
         elif wanted is None and not os.path.isdir(output):
             found["notes"].append(f"{session['path']}: its output {output} is gone; `atf doctor --clean` removes its segments")
@@ -48,22 +50,26 @@ def recover(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     return found
 
 
-def _from_segments(session: dict[str, Any], output: str, found: dict[str, Any]) -> None:
+def complete_session(session: dict[str, Any], output: str, status: str = "recovered") -> tuple[list[dict[str, Any]], list[str]]:
+    """What the segments of a session without a recorder hold goes to its files: ``(processes, notes)``.
+
+    What cannot be written now stays in its segments for another try.
+    """
     gatherer = Gatherer(output, session["path"], session["config"].get("level", "returns"), resume=True)
     before = {values["file"]: _events_on_disk(values.get("directory")) for values in session["processes"]}
-    gatherer._scan()
-    running = [process.pid for process in gatherer.live.values() if not process.gone()]
-    for pid in running:
-        found["notes"].append(f"process {pid} still runs: it is no longer recorded")
+    gatherer.scan()
+    notes = [f"process {process.pid} still runs: it is no longer recorded" for process in gatherer.live.values() if not process.gone()]
     gatherer.stop()
+    processes = []
     for process in gatherer.done:
         total = process.source.totals["events"]
-        process.manifest.values["status"] = "recovered"
-        process.manifest.write()
-        held = before.get(process.file or "", 0)
-        found["processes"].append({"path": process.manifest.path, "events": held + total, "from_segments": total, "cut": 0})
-    found["notes"].extend(gatherer.errors)
+        try:
+            process.write_status(status)
+        except OutputError as error:
+            gatherer.complain(str(error))
+        processes.append({"path": process.manifest.path, "events": before.get(process.file or "", 0) + total, "from_segments": total, "cut": 0})
     gatherer.close()
+    return processes, notes + gatherer.errors
 
 
 def _events_on_disk(directory: str | None) -> int:

@@ -10,14 +10,17 @@ from types import TracebackType
 from typing import Any
 
 from atf import recording, runtime, tracing  # noqa: F401 - tracing: so that its import is not in the trace
-from atf._core.errors import SessionError, UsageError
+from atf._core.errors import AtfError, SessionError, UsageError
 from atf._core.segment import process_start
 
 _current: Record | None = None
 
 
 def _globs(value: str | Iterable[str] | None, what: str) -> str:
-    parts = [value] if isinstance(value, str) else list(value or ())
+    try:
+        parts = [value] if isinstance(value, str) else list(value or ())
+    except TypeError:
+        parts = [value]  # type: ignore[list-item]
     if not all(isinstance(part, str) and part for part in parts):
         raise UsageError(f"{what}: module name globs like 'shop.*', not {value!r}")
     return "\x1f".join(parts)
@@ -64,6 +67,7 @@ class Record:
         }
         self._recording: recording.Recording | None = None
         self._gatherer: Any = None
+        self._root = ""  # the runtime session of the process that began it
         self._process: Any = None
         self.totals: dict[str, Any] = {}
 
@@ -72,17 +76,34 @@ class Record:
         global _current
         if recording.active() is not None or _current is not None:
             raise SessionError("this process is recording already: stop that recording first (one at a time in a process)")
-        session = None
+        self._root = ""
         if self._out is not None:
-            from atf.gather import Gatherer
             from atf.manifest import new_session_directory
 
             self.path = new_session_directory(self._out)
-            session = runtime.new_session(
-                {**self._config, "output": os.path.abspath(self.path), "recorder_pid": os.getpid(), "recorder_start": process_start(os.getpid())}
-            )
-            self._gatherer = Gatherer(self.path, session, self._config["level"])
-        self._recording = active = recording.Recording(session, self._config)
+        try:
+            self._begin()
+        except BaseException:
+            if self.path is not None:
+                import shutil
+
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise
+        _register()
+        return self
+
+    def _begin(self) -> None:
+        """Segments and hooks, and with a path a drain of this process's own."""
+        global _current
+        session = None
+        if self.path is not None:
+            from atf.gather import Gatherer
+
+            here = {"output": os.path.abspath(self.path), "recorder_pid": os.getpid(), "recorder_start": process_start(os.getpid())}
+            session = runtime.new_session({**self._config, **here, "root": self._root})
+            self._root = self._root or session
+            self._gatherer = Gatherer(self.path, session, self._config["level"], follow=False)
+        active = recording.Recording(session, self._config)
         active.forked = self._forked
         try:
             if self._gatherer is None:
@@ -92,13 +113,13 @@ class Record:
             else:
                 active.begin_with(self._take_in)
         except BaseException:
-            self._recording = None
-            if session:
-                runtime.remove(session)
+            if self._gatherer is not None:
+                if not self._gatherer.live:
+                    active.withdraw()
+                self._close()
             raise
+        self._recording = active
         _current = self
-        _register()
-        return self
 
     def _take_in(self, segments: Any, file: str) -> None:
         self._process = self._gatherer.take_in({**runtime.read(file), "file": file}, segments)
@@ -113,75 +134,77 @@ class Record:
         active, self._recording = self._recording, None
         _current = None
         active.end()
-        if self._gatherer is not None:
-            self._gatherer.drain.join()
-            self._gatherer.stop()
-            self._gatherer.close()
-            self.totals = self._gatherer.totals()
-        else:
+        if self._gatherer is None:
             active.detach()
+            return self.totals
+        gatherer, session = self._gatherer, active.session
+        self._close()
+        self.totals = {**gatherer.totals(), "errors": gatherer.errors}
+        if session == self._root:
+            self._complete_children()
+        if gatherer.refused is not None:
+            raise gatherer.refused
         return self.totals
+
+    def _close(self) -> None:
+        gatherer, self._gatherer = self._gatherer, None
+        self._process = None
+        gatherer.drain.join()
+        gatherer.stop()
+        gatherer.close()
+
+    def _complete_children(self) -> None:
+        """Forked children that are over without having ended their recording (os._exit, a signal): theirs is completed here."""
+        left = [one for one in runtime.sessions() if one["config"].get("root") == self._root and not one["recorder_alive"]]
+        if left:
+            from atf.recovery import complete_session
+
+            for one in left:
+                complete_session(one, self.path or "", "complete")
 
     def __enter__(self) -> Record:
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        if self._recording is not None:
+        if self._recording is None:
+            return
+        try:
             self.stop()
+        except AtfError:
+            if kind is None:  # the block's own exception comes first
+                raise
 
     def _forked(self) -> None:
-        """In a forked child: the parent's files and segments are let go, and a recording of the child's own begins."""
+        """In a forked child: the parent's files and segments are let go, and a recording of the child's own begins,
+        drained by the child, in the same session directory. Never raises: the program comes first."""
         global _current
-        _current = None
-        parent = self._recording
-        self._recording = None
+        parent, self._recording, _current = self._recording, None, None
         if self._gatherer is not None:
             self._gatherer.drain.drop(self._process.source)
-            self._process = None
-            self._gatherer = None
-        if parent is None or self._config["children"] != "1":
+            self._gatherer = self._process = None
+        if parent is None:
             return
-        Child(self, parent.session).begin()
+        parent.detach()
+        if self._config["children"] != "1":
+            return
+        try:
+            self._begin()
+        except Exception as error:
+            recording.complain(self._root, error)
+            return
+        if "multiprocessing.util" in sys.modules:  # its children end by os._exit; only its own finalizers run there
+            from multiprocessing import util
+
+            util.register_after_fork(self, lambda _: util.Finalize(None, _at_exit, exitpriority=-100))
 
     def _before_fork(self) -> None:
         if self._gatherer is not None:
-            self._gatherer.drain.join()
+            self._gatherer.drain.fork_waits(True)
 
     def _after_fork(self) -> None:
         if self._gatherer is not None:
+            self._gatherer.drain.fork_waits(False)
             self._gatherer.drain.start()
-
-
-class Child:
-    """The recording of a forked child of a program that records itself: it drains itself, into the same session."""
-
-    def __init__(self, parent: Record, session: str | None):
-        self.record = parent
-        self.session = session
-
-    def begin(self) -> None:
-        """Start over in the child. Never raises: the program comes first."""
-        record = self.record
-        try:
-            record._config = {**record._config, "recorder_pid": str(os.getpid())}
-            if self.session is None or record.path is None:
-                fresh = Record(None)
-                fresh._config = record._config
-                fresh.start()
-                return
-            from atf.gather import Gatherer
-
-            global _current
-            record._gatherer = Gatherer(record.path, None, record._config["level"])
-            active = recording.Recording(self.session, record._config)
-            active.forked = record._forked
-            record._recording = active
-            active.begin_with(record._take_in)
-            _current = record
-        except Exception as error:  # noqa: BLE001 - a recorder's failure is not the program's
-            record._recording = record._gatherer = None
-            if self.session:
-                recording.complain(self.session, error)
 
 
 _registered = False
@@ -195,15 +218,6 @@ def _register() -> None:
     _registered = True
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)
     atexit.register(_at_exit)
-    if "multiprocessing.util" in sys.modules:
-        _multiprocessing_exit()
-
-
-def _multiprocessing_exit() -> None:
-    """Children of multiprocessing leave by os._exit: only its own finalizers run there."""
-    from multiprocessing import util
-
-    util.Finalize(None, _at_exit, exitpriority=-100)
 
 
 def _before_fork() -> None:
@@ -218,7 +232,10 @@ def _after_fork() -> None:
 
 def _at_exit() -> None:
     if _current is not None:
-        _current.stop()
+        try:
+            _current.stop()
+        except AtfError as error:
+            print(f"atf: {error}", file=sys.stderr)
 
 
 def start(path: str | os.PathLike[str] | None = None, **options: Any) -> Record:

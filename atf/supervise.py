@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from atf import runtime
-from atf._core.errors import UsageError
+from atf._core.errors import AtfError, UsageError
 from atf._core.segment import library_path, process_start
 from atf.gather import Gatherer
 from atf.manifest import new_session_directory
 
+PASSED_ON = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot")
 
 
@@ -41,12 +42,16 @@ class Supervisor:
             "recorder_start": process_start(os.getpid()),
             "paths": library_path(),
         }
-        self.session = runtime.new_session(values)
+        try:
+            self.session = runtime.new_session(values)
+        except BaseException:
+            self._discard()
+            raise
         self.gatherer = Gatherer(self.path, self.session, config.get("level", "returns"))
         self.stopping: str | None = None
         self.status: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._signals = 0
+        self._interrupts = 0
 
     def environment(self) -> dict[str, str]:
         """The program's environment: ours, with the way in."""
@@ -57,51 +62,69 @@ class Supervisor:
         """Run the program to its end; returns its exit status (128 + n when a signal n killed it).
 
         duration_s: recording ends then, the program goes on. tick is called a few times a second.
-        UsageError when the program cannot be started.
+        UsageError when the program cannot be started. From the main thread only.
         """
-        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        self.gatherer.start()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
         try:
-            try:
-                self._process = subprocess.Popen(self.command, env=self.environment())
-            except OSError as error:
-                raise UsageError(f"{self.command[0]} cannot be started: {error.strerror}") from error
-            started = ticked = time.monotonic()
-            while self._process.poll() is None:
-                now = time.monotonic()
-                if self.stopping is None:
-                    self.gatherer.poll()
-                    if duration_s is not None and now - started >= duration_s:
-                        self.stop("duration")
-                if tick is not None and now - ticked > 0.25:
-                    ticked = now
-                    tick(self)
-                nap = 0.002 if now - started < 0.5 else 0.02
-                if duration_s is not None and self.stopping is None:
-                    nap = min(nap, max(started + duration_s - now, 0.0002))
-                time.sleep(nap)
+            # The program gets the descriptors and the signal mask that we were given. No other thread runs here yet.
+            self._process = subprocess.Popen(
+                self.command, env=self.environment(), close_fds=False, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            )
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            self.gatherer.close()
+            self._discard()
+            raise UsageError(f"{self.command[0]} cannot be started: {error.strerror}") from error
+        try:
+            self._guarded(self.gatherer.start)
+            self._watch(self._process, duration_s, tick)
             code = self._process.returncode
             self.status = 128 - code if code < 0 else code
-            if self.stopping is None:
-                self.gatherer.poll()
-                self.stop("end")
+            self._guarded(self.gatherer.poll)
+            self.stop("end")
             for process in self.gatherer.done:
-                process.set_exit(code if process.pid == self._process.pid else None)
-        except BaseException:
-            if self._process is None:
-                self._discard()
-            raise
+                if process.pid == self._process.pid:
+                    self._guarded(process.set_exit, code)
         finally:
-            self.gatherer.close()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+            self._guarded(self.gatherer.close)
+            while signal.sigtimedwait({*PASSED_ON, signal.SIGCHLD}, 0) is not None:
+                pass  # they came for a program that is over
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if not self.gatherer.done:
+            self._discard()
         return self.status
+
+    def _watch(self, process: subprocess.Popen[bytes], duration_s: float | None, tick: Callable[[Supervisor], None] | None) -> None:
+        """Take processes in until the program ends. Signals are fetched here, not handled: where one comes from matters."""
+        started = ticked = time.monotonic()
+        while process.poll() is None:
+            now = time.monotonic()
+            if self.stopping is None:
+                self._guarded(self.gatherer.poll)
+                if duration_s is not None and now - started >= duration_s:
+                    self.stop("duration")
+            if tick is not None and now - ticked > 0.25:
+                ticked = now
+                self._guarded(tick, self)
+            nap = 0.002 if now - started < 0.5 else 0.02
+            if duration_s is not None and self.stopping is None:
+                nap = min(nap, max(started + duration_s - now, 0.0002))
+            caught = signal.sigtimedwait({*PASSED_ON, signal.SIGCHLD}, nap)
+            if caught is not None and caught.si_signo != signal.SIGCHLD:
+                self._pass_on(process, caught.si_signo, from_terminal=caught.si_code > 0)
+
+    def _guarded(self, work: Callable[..., Any], *arguments: Any) -> None:
+        """Whatever goes wrong with the recording is told at the end; the program and its exit status come first."""
+        try:
+            work(*arguments)
+        except (AtfError, OSError) as error:
+            self.gatherer.complain(str(error))
 
     def stop(self, reason: str) -> None:
         """End the recording; the program runs on."""
         if self.stopping is None:
             self.stopping = reason
-            self.gatherer.stop()
+            self._guarded(self.gatherer.stop)
 
     def _discard(self) -> None:
         try:
@@ -109,11 +132,16 @@ class Supervisor:
         except OSError:
             pass
 
-    def _on_signal(self, number: int, _frame: Any) -> None:
-        """The program decides when it ends. A terminal's Ctrl-C reached it already; SIGTERM and SIGHUP are passed on."""
-        self._signals += 1
-        if self._process is not None and (number != signal.SIGINT or self._signals > 2):
-            try:
-                self._process.send_signal(number if self._signals <= 2 else signal.SIGKILL)
-            except OSError:
-                pass
+    def _pass_on(self, process: subprocess.Popen[bytes], number: int, from_terminal: bool) -> None:
+        """The program decides when it ends. What a terminal sends reached it already, and so did most likely a first
+        SIGINT or SIGQUIT that another process sent: those go to whole process groups. Everything else is passed on."""
+        if number in (signal.SIGINT, signal.SIGQUIT):
+            self._interrupts += not from_terminal
+            if self._interrupts <= 1:
+                return
+        if from_terminal:
+            return
+        try:
+            process.send_signal(number)
+        except OSError:
+            pass

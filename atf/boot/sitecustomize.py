@@ -10,7 +10,7 @@ def _boot() -> None:
     import sys
 
     here = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != here]
+    sys.path[:] = [entry for entry in sys.path if os.path.normpath(entry) != here]
     session = os.environ.get("ATF_SESSION")
     if not session:
         return
@@ -28,8 +28,8 @@ def _boot() -> None:
         from atf import recording, runtime
 
         config = runtime.read(os.path.join(session, "config"))
+        recording.follow(session, config, first=True)  # still with the longer path: it imports sysv_ipc
         sys.path[:] = before
-        recording.follow(session, config, first=True)
     except Exception as error:
         sys.path[:] = before
         try:
