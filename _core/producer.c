@@ -250,7 +250,7 @@ static int put_cell(atf_thread *t, uint64_t seq, const atf_event *e, uint64_t wa
             atf_control *c = atf_current.control;
             uint64_t now = wait_ns ? atf_clock_ns(CLOCK_MONOTONIC) : 0;
             if (wait_ns && !deadline) deadline = now + wait_ns;
-            if (now >= deadline || !worth_waiting(c) || atf_load_acquire32(&c->state) != ATF_STATE_RECORDING) return 0;
+            if (now >= deadline || !(c->policy == ATF_BLOCK ? worth_waiting(c) : !drain_silent(c)) || atf_load_acquire32(&c->state) != ATF_STATE_RECORDING) return 0;
             struct timespec nap = {0, 20000};
             nanosleep(&nap, NULL);
         }
@@ -319,30 +319,6 @@ uint32_t atf_detail(atf_thread *t, uint16_t type, const void *payload, uint32_t 
     t->detail_bytes += total;
     atf_store_release64(t->detail_head, t->detail_bytes); /* pairs with the drain's acquire; before its event's */
     return (uint32_t)t->detail_seq++;
-}
-
-/* ---------------------------------------------------------------- names */
-int atf_name_put(uint32_t kind, uint64_t id, uint32_t line, const char *name, size_t name_bytes, const char *file, size_t file_bytes)
-{
-    atf_registry *reg = atf_current.registry;
-    if (!reg) return 0;
-    if (name_bytes > 4096) name_bytes = 4096;
-    if (file_bytes > 4096) file_bytes = 4096;
-    uint64_t tail = reg->names_tail, text = name_bytes + file_bytes + 2, length = (sizeof(atf_name) + text + 7) / 8 * 8;
-    if (tail + length > reg->names_capacity) {
-        reg->names_lost++;
-        return 0;
-    }
-    char *p = (char *)reg + reg->names_offset + tail;
-    atf_name head = {(uint32_t)length, kind, id, line, (uint32_t)text};
-    memcpy(p, &head, sizeof head);
-    p += sizeof head;
-    memcpy(p, name, name_bytes);
-    p[name_bytes] = 0;
-    if (file_bytes) memcpy(p + name_bytes + 1, file, file_bytes);
-    p[name_bytes + 1 + file_bytes] = 0;
-    atf_store_release64(&reg->names_tail, tail + length); /* pairs with the reader's acquire */
-    return 1;
 }
 
 /* ---------------------------------------------------------------- begin and end */

@@ -7,8 +7,7 @@
 #include <string.h>
 
 /* ---------------------------------------------------------------- staging */
-/* Writes what is staged: details first, because a detail without its event is cut at recovery, while an
- * event must never point to a detail that is not there. */
+/* Writes what is staged: details first, because a detail without its event is cut at recovery. */
 static void flush(atf_source *s, atf_output *o)
 {
     atf_writer *w = &o->w;

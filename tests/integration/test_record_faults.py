@@ -238,7 +238,7 @@ def test_a_disk_that_stays_full_keeps_the_programs_status_and_says_so(bench, sma
     ran = bench.python(source, options=[])
     assert ran.status == 9 and "disk" in ran.err and "Traceback" not in ran.err, ran.err
     with ran.trace() as trace:
-        assert len(trace.events()) > 1000 and trace.info["status"] != "complete" or trace.info["lost"]
+        assert (len(trace.events()) > 1000 and trace.info["status"] != "complete") or trace.info["lost"]
 
 
 # ---------------------------------------------------------------- places that cannot be used
@@ -428,4 +428,4 @@ def test_recover_of_no_directory(bench):
 
 
 def test_nothing_is_left_of_all_this():
-    assert not {pid for pid in existing_segments({os.getpid()})}
+    assert not set(existing_segments({os.getpid()}))
