@@ -24,6 +24,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static const uint32_t closed_gate = 0;
 #define CLOSED_SEEN 1u
 #define NAME_TRIES 4u
+#define DRAIN_COMES_S 2u
 #define END_WAIT_NS 50000000u
 
 static void once_init(void)
@@ -169,7 +170,9 @@ static int take_oldest(atf_ring *rings, uint32_t n)
 static int drain_silent(const atf_control *c)
 {
     uint64_t beat = atf_load_relaxed64(&c->drain_heartbeat_ticks), now = atf_ticks(c->clock_type);
-    return beat == 0 || (now > beat && now - beat > c->ticks_per_second / (1000000000u / ATF_DRAIN_SILENT_NS));
+    if (beat == 0) /* not here yet: under the block policy it is waited for, but not for ever after the session began */
+        return c->policy != ATF_BLOCK || now - c->anchors[0].ticks > DRAIN_COMES_S * c->ticks_per_second;
+    return (now > beat && now - beat > c->ticks_per_second / (1000000000u / ATF_DRAIN_SILENT_NS));
 }
 
 /* Waits for a FREE ring under the block policy; -1 at the deadline or when the session stops. */

@@ -73,7 +73,6 @@ class Record:
 
     def start(self) -> Record:
         """Begin. One recording at a time in a process."""
-        global _current
         if recording.active() is not None or _current is not None:
             raise SessionError("this process is recording already: stop that recording first (one at a time in a process)")
         self._root = ""

@@ -230,7 +230,7 @@ def test_a_program_that_is_not_python_runs_and_is_told(bench):
 
 
 def test_no_children(bench):
-    source = f"""
+    source = """
         import os, subprocess, sys
         print("ATF_SESSION" in os.environ, os.environ["PYTHONPATH"], flush=True)
         subprocess.run([sys.executable, "-c", "pass"], check=True)

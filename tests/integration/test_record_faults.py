@@ -12,7 +12,7 @@ import sys
 import time
 
 import pytest
-from live import calls, existing_segments, produced, wait_for
+from live import calls, produced, wait_for
 
 import atf
 
@@ -145,18 +145,19 @@ def test_a_program_without_its_recorder_does_not_stall(bench, policy):
 
 
 def test_recovery_while_the_program_still_runs(bench):
-    recorder = bench.begin(TICKS, "400")
+    recorder = bench.begin(TICKS.replace("time.sleep(0.001)", "time.sleep(0.001)\n        if n == 50: print('half', flush=True), sys.stdin.readline()"), "100")
     assert recorder.stdout.readline() == "ready\n"
     pid = bench.program_pid()
-    time.sleep(0.1)
+    assert recorder.stdout.readline() == "half\n"
     recorder.kill()
     recorder.wait()
     said = bench.atf("recover")
-    assert f"process {pid} still runs: it is no longer recorded" in said.err and said.status == 0
-    assert recorder.stdout.readline() == "done 399\n"
+    print("go", file=recorder.stdin, flush=True)
+    assert recorder.stdout.readline() == "done 99\n"
     recorder.stdin.close(), recorder.stdout.close(), recorder.stderr.close()
+    assert f"process {pid} still runs: it is no longer recorded" in said.err and said.status == 0
     with atf.open(session_of(bench)) as trace:
-        assert calls(trace, "tick") > 1000 and trace.check() == []
+        assert calls(trace, "tick") == 51_000 and trace.check() == []
 
 
 def test_recover_of_a_running_recording_changes_nothing(bench):
@@ -238,7 +239,7 @@ def test_a_disk_that_stays_full_keeps_the_programs_status_and_says_so(bench, sma
     ran = bench.python(source, options=[])
     assert ran.status == 9 and "disk" in ran.err and "Traceback" not in ran.err, ran.err
     with ran.trace() as trace:
-        assert len(trace.events()) > 1000 and trace.info["status"] != "complete" or trace.info["lost"]
+        assert len(trace.events()) > 1000 and (trace.info["status"] != "complete" or trace.info["lost"])
 
 
 # ---------------------------------------------------------------- places that cannot be used
@@ -376,7 +377,7 @@ def future(path):
 
 
 DAMAGE = [truncate, zero_fill, flip, foreign, empty, future]
-VIEWS = (["info"], ["top"], ["tree"], ["spans", "--limit", "5"], ["events", "--limit", "5"])
+VIEWS = (["info"], ["tree"], ["events", "--limit", "5"])
 
 
 @pytest.mark.parametrize("name", ["thread_0/index.atf", "thread_0/detail.atf", "manifest.json"])
@@ -425,7 +426,3 @@ def test_a_manifest_that_lies(bench, recorded):
 def test_recover_of_no_directory(bench):
     ran = bench.atf("recover", "nowhere")
     assert ran.status == 2 and ran.err == "atf: nowhere: no such directory\n"
-
-
-def test_nothing_is_left_of_all_this():
-    assert not {pid for pid in existing_segments({os.getpid()})}
