@@ -35,6 +35,8 @@ static inline uint64_t atf_load_relaxed64(const uint64_t *p) { return __atomic_l
 static inline uint64_t atf_load_acquire64(const uint64_t *p) { return __atomic_load_n(p, ATF_ORDER_ACQUIRE); }
 static inline void atf_store_relaxed64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 static inline void atf_store_release64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, ATF_ORDER_RELEASE); }
+/* Adds to a counter that one thread writes and others look at. */
+static inline void atf_count64(uint64_t *p, uint64_t v) { atf_store_relaxed64(p, atf_load_relaxed64(p) + v); }
 static inline uint64_t atf_add_relaxed64(uint64_t *p, uint64_t v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
 static inline int atf_cas_acq_rel64(uint64_t *p, uint64_t expected, uint64_t wanted)
 {

@@ -6,7 +6,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from atf._core.errors import OutputError, SessionError
-from atf._core.shm cimport Segments, atf_control, atf_global_lane, atf_registry
+from atf._core.shm cimport Segments, atf_control, atf_global_lane, atf_load_relaxed64, atf_registry
 
 cdef extern from "engine.h" nogil:
     ctypedef struct atf_writer:
@@ -34,6 +34,7 @@ cdef extern from "engine.h" nogil:
     int atf_engine_add(atf_engine *e, atf_source *s)
     void atf_engine_finish(atf_engine *e, atf_source *s, int dead)
     void atf_engine_drop(atf_engine *e, atf_source *s)
+    int atf_engine_look(atf_engine *e, const atf_source *s, atf_source *numbers, atf_output **outputs, uint32_t *n)
     int atf_source_open(atf_source *s, atf_control *c, atf_registry *r, atf_global_lane *g, const char *dir, int resume)
     void atf_source_close(atf_source *s)
 
@@ -43,10 +44,10 @@ REASONS = {1: "exhausted", 2: "killed", 3: "disk full", 4: "rate limited"}
 cdef class Source:
     """One recorded process in the drain's hands: its segments and its directory."""
     cdef atf_source *source
+    cdef atf_engine *engine  # NULL: in none
     cdef readonly Segments segments
     cdef readonly object path
     cdef readonly bint finished
-    cdef bint in_engine
 
     def __cinit__(self, Segments segments, path, bint resume=False):
         self.segments = segments
@@ -60,35 +61,46 @@ cdef class Source:
             raise OutputError(f"{self.path}: {os.strerror(error)}")
 
     def __dealloc__(self):
-        if self.source != NULL and not self.in_engine:
+        if self.source != NULL and self.engine == NULL:
             atf_source_close(self.source)
             free(self.source)
 
     @property
     def totals(self):
         """``{"events", "bytes", "writes", "disk_error"}`` so far."""
-        cdef int error = self.source.disk_error
-        return {"events": self.source.events, "bytes": self.source.bytes, "writes": self.source.writes, "disk_error": os.strerror(error) if error else None}
+        cdef atf_source numbers
+        with nogil:
+            atf_engine_look(self.engine, self.source, &numbers, NULL, NULL)
+        error = os.strerror(numbers.disk_error) if numbers.disk_error else None
+        return {"events": numbers.events, "bytes": numbers.bytes, "writes": numbers.writes, "disk_error": error}
 
     def threads(self):
         """What stands in the files, per thread: a list of dicts ordered by thread number."""
-        cdef atf_output *o
-        cdef uint32_t i, k
-        found = []
-        for i in range(self.source.n_outputs):
-            o = self.source.outputs[i]
-            if o == NULL:
-                continue
-            lost = {REASONS[k]: o.lost[k] for k in range(1, 5) if o.lost[k]}
-            if o.pending_lost:
-                lost["disk full"] = lost.get("disk full", 0) + o.pending_lost
-            found.append({
-                "number": o.number, "tid": o.tid, "name": o.name[:47].split(b"\0")[0].decode("utf-8", "replace"), "entered": o.entered,
-                "events": o.w.events, "details": o.w.details, "detail_bytes": o.w.detail_bytes, "lost": lost,
-                "details_lost": o.details_lost, "time_start_ns": o.w.time_start_ns, "time_end_ns": o.w.time_end_ns,
-                "finished": bool(o.finished),
-            })
-        return found
+        cdef atf_source numbers
+        cdef atf_output *outputs = NULL
+        cdef uint32_t n = 0, i
+        cdef int error
+        with nogil:
+            error = atf_engine_look(self.engine, self.source, &numbers, &outputs, &n)
+        if error:
+            raise MemoryError
+        try:
+            return [_thread(&outputs[i]) for i in range(n)]
+        finally:
+            free(outputs)
+
+
+cdef dict _thread(const atf_output *o):
+    cdef uint32_t k
+    lost = {REASONS[k]: o.lost[k] for k in range(1, 5) if o.lost[k]}
+    if o.pending_lost:
+        lost["disk full"] = lost.get("disk full", 0) + o.pending_lost
+    return {
+        "number": o.number, "tid": o.tid, "name": (<bytes>o.name).decode("utf-8", "replace"), "entered": o.entered,
+        "events": o.w.events, "details": o.w.details, "detail_bytes": o.w.detail_bytes, "lost": lost,
+        "details_lost": o.details_lost, "time_start_ns": o.w.time_start_ns, "time_end_ns": o.w.time_end_ns,
+        "finished": bool(o.finished),
+    }
 
 
 cdef class Drain:
@@ -107,7 +119,7 @@ cdef class Drain:
     def __dealloc__(self):
         if self.engine != NULL:
             for source in self.sources:
-                (<Source>source).in_engine = False
+                (<Source>source).engine = NULL
             with nogil:
                 atf_engine_delete(self.engine)
 
@@ -135,7 +147,7 @@ cdef class Drain:
             error = atf_engine_add(self.engine, source.source)
         if error:
             raise MemoryError
-        source.in_engine = True
+        source.engine = self.engine
         self.sources.append(source)
 
     def finish(self, Source source, bint dead=False):
@@ -145,7 +157,7 @@ cdef class Drain:
         with nogil:
             atf_engine_finish(self.engine, source.source, dead)
         source.finished = True
-        source.in_engine = False
+        source.engine = NULL
         if source in self.sources:
             self.sources.remove(source)
 
@@ -153,13 +165,13 @@ cdef class Drain:
         """Let a source go as it is: its files stay unfinished (in a forked child: they are the parent's)."""
         with nogil:
             atf_engine_drop(self.engine, source.source)
-        source.in_engine = False
+        source.engine = NULL
         self.sources.remove(source)
 
     @property
     def cpu_ns(self):
         """CPU time the thread has used, ns."""
-        return self.engine.cpu_ns
+        return atf_load_relaxed64(&self.engine.cpu_ns)
 
     @property
     def running(self):

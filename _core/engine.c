@@ -98,7 +98,7 @@ static void *run(void *arg)
         int peek = now - flushed >= e->flush_ns;
         if (peek) flushed = now;
         for (uint32_t i = 0; i < e->n; i++) wrote += atf_source_pass(e->sources[i], peek);
-        e->cpu_ns = atf_clock_ns(CLOCK_THREAD_CPUTIME_ID);
+        atf_store_relaxed64(&e->cpu_ns, atf_clock_ns(CLOCK_THREAD_CPUTIME_ID));
         nap = wrote ? ATF_NAP_MIN_NS : (nap * 2 < ATF_NAP_MAX_NS ? nap * 2 : ATF_NAP_MAX_NS);
         struct timespec until;
         clock_gettime(CLOCK_MONOTONIC, &until);
@@ -175,9 +175,23 @@ void atf_engine_finish(atf_engine *e, atf_source *s, int dead)
 
 void atf_engine_drop(atf_engine *e, atf_source *s)
 {
-    pthread_mutex_lock(&e->lock);
+    pthread_mutex_init(&e->lock, NULL); /* whoever held it does not exist here */
     take_out(e, s);
-    pthread_mutex_unlock(&e->lock);
+}
+
+int atf_engine_look(atf_engine *e, const atf_source *s, atf_source *numbers, atf_output **outputs, uint32_t *n)
+{
+    if (e) pthread_mutex_lock(&e->lock);
+    uint32_t room = outputs ? s->n_outputs : 0;
+    *numbers = *s;
+    if (outputs) {
+        *n = 0;
+        *outputs = malloc((room + 1) * sizeof **outputs);
+        for (uint32_t i = 0; *outputs && i < room; i++)
+            if (s->outputs[i]) (*outputs)[(*n)++] = *s->outputs[i];
+    }
+    if (e) pthread_mutex_unlock(&e->lock);
+    return outputs && !*outputs ? ENOMEM : 0;
 }
 
 void atf_engine_delete(atf_engine *e)

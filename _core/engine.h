@@ -32,5 +32,9 @@ void atf_engine_fork_waits(int wait);
 int atf_engine_add(atf_engine *e, atf_source *s);
 /* Final pass for one source; then it is no longer in the list, and the caller owns it. */
 void atf_engine_finish(atf_engine *e, atf_source *s, int dead);
-void atf_engine_drop(atf_engine *e, atf_source *s);
+void atf_engine_drop(atf_engine *e, atf_source *s); /* in a forked child only: the files are the parent's */
+
+/* Copies of the numbers of one source and of its outputs (malloc'd, *n of them), between two passes. e: NULL when the
+ * source is in no engine. 0 or ENOMEM. */
+int atf_engine_look(atf_engine *e, const atf_source *s, atf_source *numbers, atf_output **outputs, uint32_t *n);
 #endif

@@ -100,7 +100,7 @@ typedef struct atf_slot {
     uint32_t number;     /* n of thread_<n>: counts threads of the process, never reused */
     uint32_t prefaulted; /* the ring memory was touched once already */
     uint32_t entered;    /* calls that were in progress when the thread was first seen */
-    char name[48];       /* UTF-8, zero-terminated */
+    uint64_t name[6];    /* UTF-8 in 48 bytes, zero-terminated; read and written by atf_slot_name_get and _put */
 
     uint32_t attention ATF_ALIGNED; /* producer adds 1 (release) when a ring is full or the thread ends; the drain's acquire load pairs */
 
@@ -170,6 +170,22 @@ static inline atf_slot *atf_slot_at(atf_registry *r, uint32_t i)
 static inline atf_cell *atf_cell_at(atf_global_lane *g, uint64_t position)
 {
     return (atf_cell *)((char *)g + g->cells_offset) + (position & (g->capacity - 1));
+}
+
+/* A name is given while the drain may look: word by word, so that both see whole words. A name that was read while it
+ * was written is read again on the next visit. `text`: 48 bytes. */
+static inline void atf_slot_name_get(const atf_slot *s, char *text)
+{
+    uint64_t words[6];
+    for (int i = 0; i < 6; i++) words[i] = atf_load_relaxed64(&s->name[i]);
+    words[5] &= UINT64_MAX >> 8; /* little-endian: the last byte stays zero */
+    __builtin_memcpy(text, words, sizeof words);
+}
+static inline void atf_slot_name_put(atf_slot *s, const char *text, size_t bytes)
+{
+    uint64_t words[6] = {0, 0, 0, 0, 0, 0};
+    __builtin_memcpy(words, text, bytes < 47 ? bytes : 47);
+    for (int i = 0; i < 6; i++) atf_store_relaxed64(&s->name[i], words[i]);
 }
 
 /* Sizes and offsets follow from these numbers alone, so that both sides of a size check agree. */

@@ -1,5 +1,6 @@
 /* Slow paths of the record path: a thread's registration, ring swaps, the global lane, a thread's end. */
 #include "producer.h"
+#include "heartbeat.h"
 #include "ring.h"
 #include <errno.h>
 #include <pthread.h>
@@ -24,7 +25,6 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static const uint32_t closed_gate = 0;
 #define CLOSED_SEEN 1u
 #define NAME_TRIES 4u
-#define DRAIN_COMES_S 2u
 #define END_WAIT_NS 50000000u
 
 static void once_init(void)
@@ -73,9 +73,13 @@ static int claim_slot(atf_thread *t)
         s->pid = (uint32_t)getpid();
         s->tid = t->tid;
         s->number = t->number;
-        s->entered = 0;
-        s->next_seq = s->lost_newest = s->details_lost = s->taken_back = s->blocked_ns = 0;
-        memset(s->name, 0, sizeof s->name);
+        atf_store_relaxed32(&s->entered, 0);
+        atf_store_relaxed64(&s->next_seq, 0);
+        atf_store_relaxed64(&s->lost_newest, 0);
+        atf_store_relaxed64(&s->details_lost, 0);
+        atf_store_relaxed64(&s->taken_back, 0);
+        atf_store_relaxed64(&s->blocked_ns, 0);
+        atf_slot_name_put(s, "", 0);
         if (!s->prefaulted) {
             prefault((char *)atf_current.global + s->index[0].offset, reg->index_rings * reg->index_bytes);
             s->prefaulted = 1;
@@ -167,27 +171,19 @@ static int take_oldest(atf_ring *rings, uint32_t n)
     }
 }
 
-static int drain_silent(const atf_control *c)
-{
-    uint64_t beat = atf_load_relaxed64(&c->drain_heartbeat_ticks), now = atf_ticks(c->clock_type);
-    if (beat == 0) /* not here yet: under the block policy it is waited for, but not for ever after the session began */
-        return c->policy != ATF_BLOCK || now - c->anchors[0].ticks > DRAIN_COMES_S * c->ticks_per_second;
-    return (now > beat && now - beat > c->ticks_per_second / (1000000000u / ATF_DRAIN_SILENT_NS));
-}
-
 /* Waits for a FREE ring under the block policy; -1 at the deadline or when the session stops. */
 static int wait_free(atf_thread *t, atf_ring *rings, uint32_t n, uint32_t last)
 {
     atf_control *c = atf_current.control;
     uint64_t start = atf_clock_ns(CLOCK_MONOTONIC), waited = 0;
     int i = -1;
-    while (i < 0 && waited < c->block_deadline_ns && atf_load_acquire32(&c->state) == ATF_STATE_RECORDING && !drain_silent(c)) {
+    while (i < 0 && waited < c->block_deadline_ns && worth_waiting(c) && atf_load_acquire32(&c->state) == ATF_STATE_RECORDING) {
         struct timespec nap = {0, 20000};
         nanosleep(&nap, NULL);
         i = find_free(rings, n, last);
         waited = atf_clock_ns(CLOCK_MONOTONIC) - start;
     }
-    t->slot->blocked_ns += waited;
+    atf_count64(&t->slot->blocked_ns, waited);
     return i;
 }
 
@@ -221,10 +217,9 @@ int atf_next_ring(atf_thread *t)
     if (i < 0 && c->drain_expected && drain_silent(c)) {
         if (atf_cas_acq_rel32(&c->mode, ATF_MODE_PER_THREAD, ATF_MODE_GLOBAL)) atf_add_relaxed64(&c->mode_transitions, 1);
         if (!global_full(atf_current.global)) return 0;
-    } else if (i < 0 && c->policy == ATF_BLOCK && c->drain_expected) {
-        i = wait_free(t, s->index, n, n - 1);
     }
-    if (i < 0 && (i = take_oldest(s->index, n)) >= 0) s->taken_back++;
+    if (i < 0 && worth_waiting(c)) i = wait_free(t, s->index, n, n - 1);
+    if (i < 0 && (i = take_oldest(s->index, n)) >= 0) atf_count64(&s->taken_back, 1);
     if (i < 0) return 0; /* every ring is in the drain's hands */
     activate(t, (uint32_t)i, seq);
     return 1;
@@ -252,10 +247,10 @@ static int put_cell(atf_thread *t, uint64_t seq, const atf_event *e, uint64_t wa
             return 1;
         }
         if (turn < position) { /* full */
+            atf_control *c = atf_current.control;
             uint64_t now = wait_ns ? atf_clock_ns(CLOCK_MONOTONIC) : 0;
             if (wait_ns && !deadline) deadline = now + wait_ns;
-            if (now >= deadline || drain_silent(atf_current.control) || atf_load_acquire32(&atf_current.control->state) != ATF_STATE_RECORDING)
-                return 0;
+            if (now >= deadline || !(c->policy == ATF_BLOCK ? worth_waiting(c) : !drain_silent(c)) || atf_load_acquire32(&c->state) != ATF_STATE_RECORDING) return 0;
             struct timespec nap = {0, 20000};
             nanosleep(&nap, NULL);
         }
@@ -275,7 +270,7 @@ void atf_write_global(atf_thread *t, const atf_event *e)
     }
     atf_add_relaxed64(&atf_current.global->dropped, 1);
     if (t->slot) {
-        t->slot->lost_newest++;
+        atf_count64(&t->slot->lost_newest, 1);
         atf_store_relaxed64(&t->slot->next_seq, seq + 1);
     }
 }
@@ -294,7 +289,7 @@ uint8_t *atf_detail_slow(atf_thread *t, uint32_t bytes)
     }
     atf_control *c = atf_current.control;
     int i = find_free(s->detail, n, n - 1);
-    if (i < 0 && c->policy == ATF_BLOCK && c->drain_expected && !drain_silent(c)) i = wait_free(t, s->detail, n, n - 1);
+    if (i < 0 && worth_waiting(c)) i = wait_free(t, s->detail, n, n - 1);
     if (i < 0) i = take_oldest(s->detail, n);
     if (i < 0) return NULL;
     atf_ring *r = &s->detail[i];
@@ -314,7 +309,7 @@ uint32_t atf_detail(atf_thread *t, uint16_t type, const void *payload, uint32_t 
     if (bytes > ATF_DETAIL_MAX || t->detail_seq >= 0xFFFFFFF0u) p = NULL;
     else if (ATF_UNLIKELY((size_t)(t->detail_end - p) < total)) p = atf_detail_slow(t, total);
     if (!p) {
-        if (t->slot) t->slot->details_lost++;
+        if (t->slot) atf_count64(&t->slot->details_lost, 1);
         return ATF_NO_DETAIL;
     }
     atf_detail_record head = {total, type, 0, (uint32_t)(t->seq_base + t->count), t->tid, ticks};
@@ -324,30 +319,6 @@ uint32_t atf_detail(atf_thread *t, uint16_t type, const void *payload, uint32_t 
     t->detail_bytes += total;
     atf_store_release64(t->detail_head, t->detail_bytes); /* pairs with the drain's acquire; before its event's */
     return (uint32_t)t->detail_seq++;
-}
-
-/* ---------------------------------------------------------------- names */
-int atf_name_put(uint32_t kind, uint64_t id, uint32_t line, const char *name, size_t name_bytes, const char *file, size_t file_bytes)
-{
-    atf_registry *reg = atf_current.registry;
-    if (!reg) return 0;
-    if (name_bytes > 4096) name_bytes = 4096;
-    if (file_bytes > 4096) file_bytes = 4096;
-    uint64_t tail = reg->names_tail, text = name_bytes + file_bytes + 2, length = (sizeof(atf_name) + text + 7) / 8 * 8;
-    if (tail + length > reg->names_capacity) {
-        reg->names_lost++;
-        return 0;
-    }
-    char *p = (char *)reg + reg->names_offset + tail;
-    atf_name head = {(uint32_t)length, kind, id, line, (uint32_t)text};
-    memcpy(p, &head, sizeof head);
-    p += sizeof head;
-    memcpy(p, name, name_bytes);
-    p[name_bytes] = 0;
-    if (file_bytes) memcpy(p + name_bytes + 1, file, file_bytes);
-    p[name_bytes + 1 + file_bytes] = 0;
-    atf_store_release64(&reg->names_tail, tail + length); /* pairs with the reader's acquire */
-    return 1;
 }
 
 /* ---------------------------------------------------------------- begin and end */

@@ -3,12 +3,11 @@
 cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 
 import sys
 
 from atf._core.errors import SessionError, UsageError
-from atf._core.shm cimport ATF_NAME_FUNCTION, ATF_NAME_MODULE, Segments
+from atf._core.shm cimport ATF_NAME_FUNCTION, ATF_NAME_MODULE, Segments, atf_slot_name_put
 
 cdef extern from "format.h":
     enum:
@@ -236,7 +235,7 @@ cdef void _on_thread(atf_thread *t) noexcept:
     try:
         text = _thread_name().encode("utf-8", "replace")[:47]
         if t.slot != NULL:
-            memcpy(t.slot.name, <char *>text, len(text))
+            atf_slot_name_put(t.slot, text, len(text))
     except Exception:
         pass
     PyErr_Restore(kind, value, traceback)

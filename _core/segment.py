@@ -81,7 +81,7 @@ class SegmentSet:
         self.ids = tuple(memory.id for memory in memories)
 
     @classmethod
-    def create(cls, *, options: dict[str, int], **formatting: Any) -> SegmentSet:
+    def create(cls, *, options: dict[str, Any], **formatting: Any) -> SegmentSet:
         """Make, format and attach three new segments of this process. ``options``: what shm.sizes takes."""
         sysv = _sysv()
         memories: list = []
@@ -93,7 +93,8 @@ class SegmentSet:
                 except (sysv.Error, OSError, ValueError, MemoryError) as error:
                     raise _refused(error, size) from error
             pid = os.getpid()
-            shm.format(*memories, pid=pid, start=process_start(pid), **formatting, **options)
+            control, registry, rings = memories
+            shm.format(control, registry, rings, pid=pid, start=process_start(pid), **formatting, **options)
             return cls(memories, shm.Segments(*memories))
         except BaseException:
             for memory in memories:

@@ -4,8 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "layout.h" nogil:
     enum:
-        ATF_SEGMENT_MAGIC, ATF_LAYOUT_VERSION, ATF_MAX_RINGS
-        ATF_SEG_CONTROL, ATF_SEG_REGISTRY, ATF_SEG_RINGS
+        ATF_SEGMENT_MAGIC, ATF_LAYOUT_VERSION, ATF_MAX_RINGS, ATF_SEG_CONTROL, ATF_SEG_REGISTRY, ATF_SEG_RINGS
         ATF_STATE_NEW, ATF_STATE_RECORDING, ATF_STATE_STOPPED, ATF_MODE_GLOBAL, ATF_MODE_PER_THREAD, ATF_DROP_OLDEST, ATF_BLOCK
         ATF_SLOT_FREE, ATF_SLOT_CLAIMED, ATF_SLOT_LIVE, ATF_SLOT_EXITED, ATF_NAME_MODULE, ATF_NAME_FUNCTION
     ctypedef struct atf_segment_head:
@@ -29,7 +28,6 @@ cdef extern from "layout.h" nogil:
         uint64_t first_seq, drained, offset, capacity, head
     ctypedef struct atf_slot:
         uint32_t state, pid, tid, number, entered, attention
-        char name[48]
         uint64_t next_seq, lost_newest, details_lost, taken_back, blocked_ns
         atf_ring index[8]
         atf_ring detail[8]
@@ -51,6 +49,8 @@ cdef extern from "layout.h" nogil:
     ctypedef struct atf_geometry:
         uint32_t slots, index_rings, detail_rings
         uint64_t index_bytes, detail_bytes, global_cells, names_bytes
+    void atf_slot_name_get(const atf_slot *s, char *text)
+    void atf_slot_name_put(atf_slot *s, const char *text, size_t bytes)
     atf_slot *atf_slot_at(atf_registry *r, uint32_t i)
     atf_cell *atf_cell_at(atf_global_lane *g, uint64_t position)
     uint64_t atf_registry_bytes(const atf_geometry *g)

@@ -4,7 +4,7 @@ Works on any writable buffers of the right sizes; where they come from is the bu
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyObject_GetBuffer, Py_buffer, PyBuffer_Release
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from atf._core.errors import SegmentError, UsageError
 
@@ -189,7 +189,7 @@ cdef class Segments:
             "clock": "tsc" if c.clock_type == 0 else "clock_gettime",
             "ticks_per_second": c.ticks_per_second,
             "drain_pid": c.drain_pid,
-            "drain_passes": c.drain_passes,
+            "drain_passes": atf_load_relaxed64(&c.drain_passes),
             "mode_transitions": atf_load_relaxed64(&c.mode_transitions),
             "fallback_events": atf_load_relaxed64(&c.fallback_events),
             "slotless_threads": atf_load_relaxed64(&c.slotless_threads),
@@ -217,15 +217,17 @@ cdef class Segments:
         """The threads that have a slot now: a list of dicts."""
         cdef uint32_t i, state
         cdef atf_slot *s
+        cdef char name[48]
         found = []
         for i in range(self.registry.capacity):
             s = atf_slot_at(self.registry, i)
             state = atf_load_acquire32(&s.state)
             if state == ATF_SLOT_LIVE or state == ATF_SLOT_EXITED:
+                atf_slot_name_get(s, name)
                 found.append({
-                    "slot": i, "number": s.number, "tid": s.tid, "name": s.name[:47].split(b"\0")[0].decode("utf-8", "replace"),
-                    "exited": state == ATF_SLOT_EXITED, "taken_back": s.taken_back, "lost_newest": s.lost_newest,
-                    "details_lost": s.details_lost, "blocked_ns": s.blocked_ns,
+                    "slot": i, "number": s.number, "tid": s.tid, "name": (<bytes>name).decode("utf-8", "replace"),
+                    "exited": state == ATF_SLOT_EXITED, "taken_back": atf_load_relaxed64(&s.taken_back), "lost_newest": atf_load_relaxed64(&s.lost_newest),
+                    "details_lost": atf_load_relaxed64(&s.details_lost), "blocked_ns": atf_load_relaxed64(&s.blocked_ns),
                 })
         return found
 
@@ -233,11 +235,13 @@ cdef class Segments:
         """Give live threads their names: ``{tid: name}``. Only for a thread that has none yet."""
         cdef uint32_t i
         cdef atf_slot *s
+        cdef char name[48]
         for i in range(self.registry.capacity):
             s = atf_slot_at(self.registry, i)
-            if atf_load_acquire32(&s.state) == ATF_SLOT_LIVE and s.name[0] == 0 and s.tid in names:
-                text = names[s.tid].encode("utf-8", "replace")[:47]
-                memcpy(s.name, <char *>text, len(text))
+            atf_slot_name_get(s, name)
+            if atf_load_acquire32(&s.state) == ATF_SLOT_LIVE and name[0] == 0 and s.tid in names:
+                text = names[s.tid].encode("utf-8", "replace")
+                atf_slot_name_put(s, text, len(text))
 
     def names(self, uint64_t start=0):
         """Names put into the log since byte ``start``: ``(next_start, [(kind, id, line, name, file)])``; kind 1 module, 2 function."""

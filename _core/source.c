@@ -6,38 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---------------------------------------------------------------- choosing a ring */
-/* Claims the oldest FULL ring, or with `peek` the ACTIVE one when there is no FULL one. -1: none.
- *
- * A ring may become FULL behind the scan while a younger one is seen FULL in front of it. The claim's acquire
- * makes that older ring's word visible, so the choice is checked again after it. */
-int atf_ring_oldest(atf_ring *rings, uint32_t n, int peek, int *claimed)
-{
-    for (;;) {
-        int full = -1, active = -1;
-        for (uint32_t i = 0; i < n; i++) {
-            uint32_t state = atf_load_acquire32(&rings[i].state);
-            if (state == ATF_RING_ACTIVE) active = (int)i;
-            if (state != ATF_RING_FULL) continue;
-            if (full < 0 || atf_load_relaxed64(&rings[i].first_seq) < atf_load_relaxed64(&rings[full].first_seq)) full = (int)i;
-        }
-        if (full < 0 && (active < 0 || !peek)) return -1;
-        int pick = full >= 0 ? full : active;
-        *claimed = full >= 0;
-        if (!(full >= 0 ? atf_ring_claim(&rings[pick]) : atf_ring_peek(&rings[pick]))) continue;
-        uint64_t first = rings[pick].first_seq;
-        int older = 0;
-        for (uint32_t i = 0; i < n; i++)
-            if ((int)i != pick && atf_load_acquire32(&rings[i].state) == ATF_RING_FULL && atf_load_relaxed64(&rings[i].first_seq) < first) older = 1;
-        if (!older) return pick;
-        if (full >= 0) atf_ring_give_back(&rings[pick]);
-        else atf_ring_unpeek(&rings[pick]);
-    }
-}
-
 /* ---------------------------------------------------------------- staging */
-/* Writes what is staged: details first, because a detail without its event is cut at recovery, while an
- * event must never point to a detail that is not there. */
+/* Writes what is staged: details first, because a detail without its event is cut at recovery. */
 static void flush(atf_source *s, atf_output *o)
 {
     atf_writer *w = &o->w;
@@ -198,6 +168,7 @@ void atf_output_drain(atf_source *s, atf_output *o, uint64_t below, int peek, in
             /* What is missing may stand in the global lane: it was published before this ring began. */
             if (claimed) atf_ring_give_back(r);
             else atf_ring_unpeek(r);
+            atf_link_close(s, o); /* the cursor is one for all threads, and other threads' records stand there */
             if (atf_source_drain_global(s)) continue;
             if (!s->dead) return; /* a producer is about to publish there: next pass */
             continue;
@@ -215,6 +186,16 @@ void atf_output_drain(atf_source *s, atf_output *o, uint64_t below, int peek, in
 static void finish_output(atf_source *s, atf_output *o, uint64_t produced);
 
 /* ---------------------------------------------------------------- global lane */
+/* The slot of a thread that no pass has visited yet. Its slot is LIVE before its first cell is published. */
+static void find_slot(atf_source *s, atf_output *o)
+{
+    for (uint32_t i = 0; i < s->registry->capacity && o->slot == UINT32_MAX; i++) {
+        atf_slot *slot = atf_slot_at(s->registry, i);
+        uint32_t state = atf_load_acquire32(&slot->state); /* pairs with register and leave_slot */
+        if ((state == ATF_SLOT_LIVE || state == ATF_SLOT_EXITED) && slot->number == o->number) o->slot = i;
+    }
+}
+
 /* Everything that is published there. 0: stopped before a cell that is claimed but not yet written. */
 int atf_source_drain_global(atf_source *s)
 {
@@ -230,6 +211,7 @@ int atf_source_drain_global(atf_source *s)
         }
         atf_output *o = atf_source_output(s, cell->number, cell->tid);
         if (o && !o->finished) {
+            if (o->slot == UINT32_MAX && (cell->seq > o->expected || cell->event.detail_seq != ATF_NO_DETAIL)) find_slot(s, o);
             if (cell->seq > o->expected) atf_output_drain(s, o, cell->seq, 1, 1);
             if (cell->event.event_kind == 0) { /* a thread without a slot ended after so many records */
                 to_ns(s, o, cell->event.timestamp_ns);
@@ -315,6 +297,9 @@ int atf_source_open(atf_source *s, atf_control *c, atf_registry *r, atf_global_l
             atf_slot *slot = atf_slot_at(r, i);
             for (uint32_t k = 0; k < 2 * ATF_MAX_RINGS; k++) {
                 atf_ring *ring = k < ATF_MAX_RINGS ? &slot->index[k] : &slot->detail[k - ATF_MAX_RINGS];
+                /* The marks of its progress may be half written. From the start is right too: what is in the files is skipped. */
+                ring->drained = 0;
+                ring->drained_details = 0;
                 if (atf_load_acquire32(&ring->state) == ATF_RING_DRAINING) atf_ring_give_back(ring);
                 else atf_ring_unpeek(ring);
             }
@@ -344,7 +329,7 @@ static void beat(atf_source *s)
         s->next_anchor_ticks = now + c->ticks_per_second / 10;
         atf_timescale_load(&s->scale, c);
     }
-    c->drain_passes++;
+    atf_count64(&c->drain_passes, 1);
     atf_store_relaxed64(&c->drain_heartbeat_ticks, now); /* read relaxed by producers: only its age matters */
     if (atf_cas_acq_rel32(&c->mode, ATF_MODE_GLOBAL, ATF_MODE_PER_THREAD)) atf_add_relaxed64(&c->mode_transitions, 1);
 }
@@ -377,18 +362,16 @@ uint64_t atf_source_pass(atf_source *s, int peek)
         atf_output *o = atf_source_output(s, slot->number, slot->tid);
         if (!o) continue;
         o->slot = i;
-        o->entered = slot->entered;
-        memcpy(o->name, slot->name, sizeof o->name - 1);
+        o->entered = atf_load_relaxed32(&slot->entered);
+        atf_slot_name_get(slot, o->name);
         if (state == ATF_SLOT_EXITED) {
+            /* The thread is over, so its cells are all published: once they are consumed, what is missing is lost. */
+            if (atf_load_acquire64(&s->global->tail) != atf_load_relaxed64(&s->global->consumed) && !atf_source_drain_global(s)) continue;
             uint64_t last;
-            do { /* the thread is gone: its ACTIVE ring is read as it stands */
+            do { /* its ACTIVE ring is read as it stands */
                 last = o->expected;
-                atf_output_drain(s, o, UINT64_MAX, 1, 0);
+                atf_output_drain(s, o, UINT64_MAX, 1, 1);
             } while (o->expected != last);
-            if (atf_load_relaxed64(&s->global->tail) != atf_load_relaxed64(&s->global->consumed) && !s->dead) {
-                s->seen[i]--; /* cells of this thread may stand behind: next pass */
-                if (!atf_source_drain_global(s)) continue;
-            }
             release_slot(s, slot, o);
             o->slot = UINT32_MAX;
             continue;

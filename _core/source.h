@@ -62,5 +62,4 @@ atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid);
 const uint8_t *atf_link_find(atf_source *s, atf_output *o, uint32_t number, int *flush);
 void atf_link_close(atf_source *s, atf_output *o);
 void atf_link_sweep(atf_source *s, atf_output *o);
-int atf_ring_oldest(atf_ring *rings, uint32_t n, int peek, int *claimed);
 #endif

@@ -220,6 +220,11 @@ int atf_writer_resume(atf_writer *w, const char *dir, uint32_t number, uint64_t 
         }
         want = (uint64_t)got / sizeof(atf_event);
         if (at == 0) w->time_start_ns = chunk[0].timestamp_ns;
+        /* Not an event: a footer whose header was not written any more, or a part of one. */
+        for (uint64_t i = 0; i < want; i++)
+            if (chunk[i].event_kind == 0 || chunk[i].event_kind > ATF_KIND_MAX || chunk[i].timestamp_ns < w->time_start_ns) n = at + i < n ? at + i : n;
+        if (n - at < want) want = n - at;
+        if (want == 0) break;
         for (uint64_t i = 0; i < want; i++)
             if (chunk[i].event_kind == ATF_GAP) {
                 *lost += chunk[i].function_id;

@@ -105,6 +105,7 @@ class Recording:
                     drained_by(self.segments, self.file)
             if self._too_late():
                 raise SessionError("the recording ended while this process began")
+            assert self.segments.segments is not None
             recorder.open_session(self.segments.segments)
             if config.get("python", "1") == "1":
                 recorder.start_hooks(self.level, _globs(config.get("include", "")), _globs(config.get("exclude", "")))

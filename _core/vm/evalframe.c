@@ -76,7 +76,7 @@ static ATF_COLD void thread_started(atf_thread *t)
     PyThreadState *ts = PyThreadState_Get();
     forget_bases();
     for (atf_frame *f = atf_frame_top(ts); f; f = atf_frame_back(f)) count += atf_word_included(atf_frame_word(f));
-    if (t->slot) t->slot->entered = count;
+    if (t->slot) atf_store_relaxed32(&t->slot->entered, count);
     if (!count || !(bases = malloc(sizeof *bases + count * sizeof(base_call)))) return;
     bases->generation = atf_vm.generation;
     bases->count = count;

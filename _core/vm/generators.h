@@ -16,28 +16,36 @@ int atf_running_start(void); /* -1 with an exception set */
 void atf_running_push(uint32_t depth);
 void atf_running_clear(void);
 
-static inline uint32_t atf_python_depth(void)
+static inline uint32_t atf_running_depth(void)
 {
     PyThreadState *ts = PyThreadState_GetUnchecked();
     return (uint32_t)(ts->py_recursion_limit - ts->py_recursion_remaining);
 }
 
-static inline void atf_generator_entered(void)
+/* The plain case, in two steps: asked before the record is written, done after it. */
+static inline int atf_running_has_room(void)
 {
     atf_running *r = atf_running_here;
-    uint32_t depth = atf_python_depth();
-    if (ATF_LIKELY(r && r->epoch == atf_vm.epoch && r->count < r->capacity)) r->depths[r->count++] = depth;
-    else atf_running_push(depth);
+    return ATF_LIKELY(r && r->epoch == atf_vm.epoch && r->count < r->capacity);
 }
+static inline int atf_running_is_top(uint32_t depth)
+{
+    atf_running *r = atf_running_here;
+    return ATF_LIKELY(r && r->epoch == atf_vm.epoch && r->count && r->depths[r->count - 1] == depth);
+}
+static inline void atf_running_add(uint32_t depth) { atf_running_here->depths[atf_running_here->count++] = depth; }
+static inline void atf_running_drop(void) { atf_running_here->count--; }
+
+static inline void atf_generator_entered(void) { atf_running_push(atf_running_depth()); }
 
 /* The generator's frame is being left: was its entry told? */
 static inline int atf_generator_left(void)
 {
     atf_running *r = atf_running_here;
-    uint32_t depth = atf_python_depth();
+    uint32_t depth = atf_running_depth();
     if (ATF_UNLIKELY(!r || r->epoch != atf_vm.epoch)) return 0;
     while (r->count && r->depths[r->count - 1] > depth) r->count--;
-    if (ATF_UNLIKELY(!r->count || r->depths[r->count - 1] != depth)) return 0;
+    if (!atf_running_is_top(depth)) return 0;
     r->count--;
     return 1;
 }
@@ -45,6 +53,11 @@ static inline int atf_generator_left(void)
 static inline int atf_running_start(void) { return 0; }
 static inline void atf_running_push(uint32_t depth) { (void)depth; }
 static inline void atf_running_clear(void) {}
+static inline uint32_t atf_running_depth(void) { return 0; }
+static inline int atf_running_has_room(void) { return 1; }
+static inline int atf_running_is_top(uint32_t depth) { return depth == 0; }
+static inline void atf_running_add(uint32_t depth) { (void)depth; }
+static inline void atf_running_drop(void) {}
 static inline void atf_generator_entered(void) {}
 static inline int atf_generator_left(void) { return 1; }
 #endif

@@ -29,6 +29,8 @@ extern atf_vm_state atf_vm __attribute__((visibility("hidden")));
 #define ATF_WORD_SECRET_ARGS 4u  /* an argument's name is a secret's */
 #define ATF_WORD_SECRET_NAME 8u  /* the function's name is: its result is masked */
 #define ATF_WORD_TEST (0xFFFFull << 48 | ATF_WORD_EXCLUDED)
+/* From 3.13 a generator's frames are counted one by one, see generators.h: its code is no plain code. */
+#define ATF_WORD_PLAIN (ATF_WORD_TEST | (PY_VERSION_HEX >= 0x030D0000 ? ATF_WORD_GENERATOR : 0))
 #define ATF_GENERATIONS 0xFFFEu
 #define ATF_NO_KEY UINT64_MAX /* matches no word */
 #define ATF_MODULES 0xFFFFu
@@ -106,21 +108,14 @@ static inline uint32_t atf_leave_depth(atf_thread *t)
     return depth;
 }
 
-/* From 3.13 a generator's frames are kept count of: see generators.h. */
-#if PY_VERSION_HEX >= 0x030D0000
-#define ATF_PLAIN_TEST (ATF_WORD_TEST | ATF_WORD_GENERATOR)
-#else
-#define ATF_PLAIN_TEST ATF_WORD_TEST
-#endif
-
 /* The plain case in one leaf function, so that it needs no stack frame: included code, a thread that is registered, the TSC,
- * room in the ring, no values to write. 0: nothing was done, take the general way. `by` is added to the depth before (an entry: 1)
+ * room in the ring, no values to write. test: the bits of the word that must be those of plain_key. 0: nothing was done, take the general way. `by` is added to the depth before (an entry: 1)
  * or after (an exit: -1). */
-static inline __attribute__((always_inline)) int atf_write_plain(PyCodeObject *code, uint32_t kind, int by)
+static inline __attribute__((always_inline)) int atf_write_plain(PyCodeObject *code, uint64_t test, uint32_t kind, int by)
 {
     uint64_t word = atf_code_word(code);
     atf_thread *t = atf_self;
-    if (ATF_UNLIKELY((word & ATF_PLAIN_TEST) != atf_vm.plain_key || !t || atf_load_relaxed32(t->gate) != t->gate_seen)) return 0;
+    if (ATF_UNLIKELY((word & test) != atf_vm.plain_key || !t || atf_load_relaxed32(t->gate) != t->gate_seen)) return 0;
     atf_event *e = t->cursor;
     uint32_t depth = t->depth;
     if (ATF_UNLIKELY(e == t->end || t->clock_type != ATF_CLOCK_TSC || (by < 0 && depth == 0))) return 0;

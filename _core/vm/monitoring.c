@@ -71,7 +71,7 @@ GENERAL(start_general)
 
 CALLBACK(on_start)
 {
-    if (ATF_UNLIKELY(!atf_write_plain(CODE, ATF_CALL, 1))) return start_general(args);
+    if (ATF_UNLIKELY(!atf_write_plain(CODE, ATF_WORD_PLAIN, ATF_CALL, 1))) return start_general(args);
     Py_RETURN_NONE;
 }
 
@@ -102,7 +102,9 @@ GENERAL(resume_general)
 
 CALLBACK(on_resume)
 {
-    if (ATF_UNLIKELY(!atf_write_plain(CODE, ATF_RESUME, 1))) return resume_general(args);
+    uint32_t depth = atf_running_depth();
+    if (ATF_UNLIKELY(!atf_running_has_room() || !atf_write_plain(CODE, ATF_WORD_TEST, ATF_RESUME, 1))) return resume_general(args);
+    atf_running_add(depth);
     Py_RETURN_NONE;
 }
 
@@ -146,13 +148,14 @@ static __attribute__((noinline)) PyObject *leave_general(PyObject *const *args, 
 
 CALLBACK(on_return)
 {
-    if (ATF_UNLIKELY(!atf_write_plain(CODE, ATF_RETURN, -1))) return leave_general(args, ATF_RETURN);
+    if (ATF_UNLIKELY(!atf_write_plain(CODE, ATF_WORD_PLAIN, ATF_RETURN, -1))) return leave_general(args, ATF_RETURN);
     Py_RETURN_NONE;
 }
 
 CALLBACK(on_yield)
 {
-    if (ATF_UNLIKELY(!atf_write_plain(CODE, ATF_YIELD, -1))) return leave_general(args, ATF_YIELD);
+    if (ATF_UNLIKELY(!atf_running_is_top(atf_running_depth()) || !atf_write_plain(CODE, ATF_WORD_TEST, ATF_YIELD, -1))) return leave_general(args, ATF_YIELD);
+    atf_running_drop();
     Py_RETURN_NONE;
 }
 

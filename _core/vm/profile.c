@@ -60,7 +60,7 @@ static ATF_COLD int take_open_calls(atf_thread *t, int write)
         mine->frames[n - 1 - i] = swap;
     }
     for (uint32_t i = 0; write && i < mine->count; i++) atf_write(t, ATF_CALL, atf_word_function(atf_frame_word(mine->frames[i])), ++t->depth, ATF_NO_DETAIL);
-    if (write && t->slot) t->slot->entered = count;
+    if (write && t->slot) atf_store_relaxed32(&t->slot->entered, count);
     return 1;
 }
 

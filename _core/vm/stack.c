@@ -77,7 +77,7 @@ ATF_COLD void atf_calls_in_progress(atf_thread *t)
         if (calls[i].word & ATF_WORD_GENERATOR) atf_running_push(calls[i].depth);
         atf_write(t, ATF_CALL, atf_word_function(calls[i].word), atf_vm.returns ? at : calls[i].depth, ATF_NO_DETAIL);
     }
-    if (t->slot) t->slot->entered = (uint32_t)count;
+    if (t->slot) atf_store_relaxed32(&t->slot->entered, (uint32_t)count);
     free(calls);
     atf_error_restore(error);
 }

@@ -50,7 +50,7 @@ def _chain() -> None:
 
     if importlib.machinery.PathFinder.find_spec("sitecustomize", sys.path) is not None:
         del sys.modules["sitecustomize"]
-        import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
+        __import__("sitecustomize")
 
 
 try:

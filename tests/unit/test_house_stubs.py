@@ -19,6 +19,6 @@ def test_has_a_stub(module):
 @pytest.mark.skipif(os.environ.get("ATF_HOUSE") == "skip", reason="ATF_HOUSE=skip: another run checks the stubs")
 def test_stubs_match():
     names = [f"atf._core.{module}" for module in MODULES]
-    command = [sys.executable, "-m", "mypy.stubtest", "--ignore-disjoint-bases", "--concise", *names]
+    command = [sys.executable, "-m", "mypy.stubtest", "--mypy-config-file", "pyproject.toml", "--ignore-disjoint-bases", "--concise", *names]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "MYPYPATH": str(ROOT)})
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

@@ -1,0 +1,49 @@
+"""The drain: one native thread that moves records from shared memory into files."""
+
+import os
+from typing import Any
+
+from atf._core.shm import Segments
+
+REASONS: dict[int, str]
+
+class Source:
+    """One recorded process in the drain's hands: its segments and its directory. OutputError when it cannot be begun.
+
+    ``resume``: the directory may hold what a killed recorder wrote; go on behind it.
+    """
+
+    segments: Segments
+    path: str
+    finished: bool
+    def __new__(cls, segments: Segments, path: str | os.PathLike[str], resume: bool = False) -> Source: ...
+    @property
+    def totals(self) -> dict[str, Any]:
+        """{"events", "bytes", "writes", "disk_error"} so far; disk_error: text of the last refusal, or None."""
+    def threads(self) -> list[dict[str, Any]]:
+        """What stands in the files, per thread, ordered by thread number; lost: {reason: records}, times in ns."""
+
+class Drain:
+    """One native thread for any number of recorded processes. It never takes the GIL.
+
+    ``flush_ns``: how often rings that are not full are read (default 250 ms).
+    """
+
+    def __new__(cls, flush_ns: int | None = None) -> Drain: ...
+    def start(self) -> None:
+        """Start the thread (again, after a fork); nothing when it runs. SessionError when there can be none."""
+    def join(self) -> None:
+        """Stop the thread and wait for it; what it had not read stays in the rings."""
+    def add(self, source: Source) -> None:
+        """Begin to drain a process."""
+    def finish(self, source: Source, dead: bool = False) -> None:
+        """Read what is committed, complete the files, and let the source go. ``dead``: its process is gone."""
+    def drop(self, source: Source) -> None:
+        """In a forked child: let a source go as it is; its files are the parent's."""
+    @property
+    def cpu_ns(self) -> int:
+        """CPU time the thread has used, ns."""
+    @property
+    def running(self) -> bool: ...
+    @staticmethod
+    def fork_waits(wait: bool) -> None: ...

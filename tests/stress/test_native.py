@@ -1,0 +1,121 @@
+"""The C harness of tests/native: rings, links, global lane and drain under load, plain and under ThreadSanitizer.
+
+FORBIDDEN outcomes, each checked in every file that the harness wrote: a record twice; a record out of order; a record
+that nobody produced; a record that is missing without a GAP in its place; a link between event and detail that holds
+one way only; written + lost different from produced; under ``block`` anything lost at all.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+SOURCES = [ROOT / "tests/native/ring_stress.c", *(ROOT / "_core" / f"{name}.c" for name in ("producer", "source", "links", "writer", "engine"))]
+KINDS = {
+    "plain": ["-O2", "-g"],
+    "tsan": ["-O1", "-g", "-fsanitize=thread"],
+    "broken": ["-O1", "-g", "-fsanitize=thread", "-DATF_BROKEN"],
+    "asan": ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+}
+CC = os.environ.get("CC", "cc").split()
+# A preloaded sanitizer (make tsan) is for the interpreter, not for the compiler and not for programs that link their own.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("LD_PRELOAD", "ASAN_OPTIONS", "UBSAN_OPTIONS")}
+ENVIRONMENT["TSAN_OPTIONS"] = "exitcode=66 halt_on_error=1"
+
+QUICK = {
+    "drop-oldest": "pace=300",
+    "block": "block=1",
+    "block, a slot each": "block=1 slots=64",
+    "every record has a detail": "pace=100 details=1 detail_rings=3",
+    "more threads than slots": "pace=100 threads=8 slots=2 cells=8",
+    "a drain that stalls": "pace=200 lives=4 records=40000 stalls=1 slots=64 cells=512",
+    "a drain that stalls, block": "block=1 stalls=1 lives=12",
+    "two rings a lane": "pace=200 index_rings=2 slots=4",
+}
+LONG = {
+    "drop-oldest": "pace=500 lives=200",
+    "block": "block=1 lives=200",
+    "block, details": "block=1 lives=100 details=1 slots=64",
+    "details, slots change hands": "pace=200 lives=100 details=1 threads=6 detail_rings=3",
+    "stalls": "pace=100 lives=30 stalls=8 slots=8 cells=256 details=2",
+    "stalls, block": "block=1 lives=100 stalls=6 threads=6",
+}
+
+
+@pytest.fixture(scope="session")
+def harness(tmp_path_factory):
+    """harness(kind) → path of the program, built once."""
+    if not shutil.which(CC[0]):
+        pytest.skip("there is no C compiler")
+    place, built = tmp_path_factory.mktemp("native"), {}
+
+    def build(kind):
+        if kind not in built:
+            program = place / kind
+            command = [*CC, "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Werror", "-fno-strict-aliasing", f"-I{ROOT / '_core'}", *KINDS[kind]]
+            done = subprocess.run([*command, *map(str, SOURCES), "-pthread", "-o", program], env=ENVIRONMENT, capture_output=True, text=True)
+            if "cannot find" in done.stderr and "san" in done.stderr:
+                pytest.skip(f"this compiler has no sanitizer library: {done.stderr.splitlines()[0]}")
+            assert done.returncode == 0, done.stderr
+            built[kind] = program
+        return built[kind]
+
+    return build
+
+
+def run(program, arguments, tmp_path, timeout=120):
+    fixed = ["setarch", "-R"] if subprocess.run(["setarch", "-R", "true"], capture_output=True).returncode == 0 else []
+    where = tmp_path / "files"
+    where.mkdir()
+    try:
+        return subprocess.run([*fixed, program, where, *arguments.split()], env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout)
+    finally:
+        shutil.rmtree(where)
+
+
+def assert_clean(done):
+    assert done.returncode == 0, done.stderr[-6000:] + done.stdout
+    assert "FORBIDDEN" not in done.stderr and "ThreadSanitizer" not in done.stderr
+    assert re.search(r"checksum [0-9a-f]{16}$", done.stdout.strip())
+
+
+@pytest.mark.parametrize("case", QUICK)
+def test_plain(harness, tmp_path, case):
+    assert_clean(run(harness("plain"), QUICK[case], tmp_path))
+
+
+@pytest.mark.tsan
+@pytest.mark.parametrize("case", ["drop-oldest", "block", "every record has a detail", "more threads than slots", "a drain that stalls"])
+def test_no_race(harness, tmp_path, case):
+    """FORBIDDEN: any report of ThreadSanitizer."""
+    assert_clean(run(harness("tsan"), QUICK[case] + " lives=4", tmp_path))
+
+
+@pytest.mark.tsan
+def test_broken_build_is_caught(harness, tmp_path):
+    """With every release and acquire weakened to relaxed the same run must be reported: the checker sees such mistakes."""
+    done = run(harness("broken"), "pace=200 lives=2", tmp_path)
+    assert done.returncode != 0 and "WARNING: ThreadSanitizer: data race" in done.stderr, done.stderr[-2000:]
+
+
+def test_addresses(harness, tmp_path):
+    """FORBIDDEN: an access outside of a ring, or undefined behaviour."""
+    assert_clean(run(harness("asan"), QUICK["more threads than slots"] + " details=2 lives=4", tmp_path))
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("seed", range(1, 4))
+@pytest.mark.parametrize("case", LONG)
+def test_long(harness, tmp_path, case, seed):
+    assert_clean(run(harness("plain"), f"{LONG[case]} seed={seed}", tmp_path, 600))
+
+
+@pytest.mark.stress
+@pytest.mark.tsan
+@pytest.mark.parametrize("case", LONG)
+def test_long_no_race(harness, tmp_path, case):
+    assert_clean(run(harness("tsan"), LONG[case], tmp_path, 900))
