@@ -258,14 +258,15 @@ def test_exit_status_and_output(tmp_path):
 @pytest.mark.parametrize("level", ["returns", "c", "args"])
 def test_a_recursion_limit_raised_in_mid_run(tmp_path, level):
     """Deep recursion survives wherever the plain interpreter survives it; the record has no break at the change of hooks."""
+    deep = 40000 if sys.version_info >= (3, 11) else 11000  # 3.10 takes C stack for every call by itself
     done = run(
         tmp_path,
-        """
+        f"""
         def down(n): return 0 if n == 0 else 1 + down(n - 1)
         def work():
             down(3)
-            sys.setrecursionlimit(12000)
-            down(11000)
+            sys.setrecursionlimit({deep + 1000})
+            down({deep})
             down(2)
         def main(): work()
         main()
@@ -283,24 +284,25 @@ def test_a_recursion_limit_raised_in_mid_run(tmp_path, level):
     assert done.returncode == 0, done.stderr
     counts, others = done.stdout.splitlines()
     calls, returns, deepest = map(int, counts.split())
-    assert calls == returns == 4 + 11001 + 3 + 2
-    assert deepest == 11001 + 3
+    assert calls == returns == 4 + deep + 1 + 3 + 2
+    assert deepest == deep + 1 + 3
     assert eval(others) == ["call <module>", "call main", "call work", "return work", "return main"]
 
 
 def test_small_thread_stacks(tmp_path):
+    deep = 900 if sys.version_info >= (3, 11) else 200
     done = run(
         tmp_path,
-        """
+        f"""
         def down(n): return 0 if n == 0 else 1 + down(n - 1)
-        def target(): print(down(300))
+        def target(): print(down({deep}))
         threading.stack_size(256 * 1024)
         t = threading.Thread(target=target)
         t.start()
         t.join()
         """,
     )
-    assert done.returncode == 0 and done.stdout == "300\n", done.stderr
+    assert done.returncode == 0 and done.stdout == f"{deep}\n", done.stderr
 
 
 def test_beside_settrace(tmp_path):
@@ -319,6 +321,29 @@ def test_beside_settrace(tmp_path):
         sys.settrace(before)
     assert recorded.lines() == ["call main", "  call inner", "  return inner", "return main"]
     assert seen == [("main", "call"), ("main", "line"), ("inner", "call"), ("inner", "line"), ("inner", "return"), ("main", "line"), ("main", "return")]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring")
+def test_beside_a_line_tool_of_sys_monitoring(tmp_path):
+    names = load("def inner(): return 1\ndef main():\n    for _ in range(3): inner()")
+    monitoring, seen = sys.monitoring, []
+
+    def on_line(code, line):
+        seen.append((code.co_name, line))
+        return monitoring.DISABLE
+
+    tool = next(i for i in (1, 2, 0, 5, 4) if monitoring.get_tool(i) is None)
+    monitoring.use_tool_id(tool, "lines")
+    try:
+        monitoring.register_callback(tool, monitoring.events.LINE, on_line)
+        for code in (names["main"].__code__, names["inner"].__code__):
+            monitoring.set_local_events(tool, code, monitoring.events.LINE)
+        with recording(tmp_path) as recorded:
+            names["main"]()
+    finally:
+        monitoring.free_tool_id(tool)
+    assert recorded.lines() == ["call main", *["  call inner", "  return inner"] * 3, "return main"]
+    assert sorted(seen) == [("inner", 1), ("main", 3)]
 
 
 def test_a_debugger_that_quits(tmp_path):
