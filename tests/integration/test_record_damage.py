@@ -1,4 +1,4 @@
-"""Damaged recordings: an error of our own, or what can be saved; never a traceback."""
+"""Damaged, foreign and lying recordings: an error of our own or what can be saved, never a traceback; recovery throws nothing away."""
 
 import contextlib
 import json
@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 import atf
+
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
