@@ -1,4 +1,5 @@
-/* Which modules are recorded: globs on module names (*, ?, [abc], [!abc]), asked once per module and start. */
+/* Which modules are recorded: globs on module names (*, ?, [abc], [!abc]), asked once per module and start. A plain name
+ * stands for the module and everything below it: shop is shop and shop.cart. */
 #include "hooks.h"
 
 /* One pattern element against one character; moves *pattern past the element. */
@@ -70,15 +71,19 @@ int atf_filter_check(PyObject *globs, const char *argument)
     return 0;
 }
 
+static int below(const char *package, const char *name)
+{
+    size_t bytes = strlen(package);
+    return !strpbrk(package, "*?[") && !strncmp(name, package, bytes) && name[bytes] == '.';
+}
+
 int atf_filter_match(PyObject *globs, const char *name)
 {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(globs); i++) {
-        if (glob(PyUnicode_AsUTF8(PyTuple_GET_ITEM(globs, i)), name)) return 1;
+        const char *pattern = PyUnicode_AsUTF8(PyTuple_GET_ITEM(globs, i));
+        if (glob(pattern, name) || below(pattern, name)) return 1;
     }
     return 0;
 }
 
-int atf_filter_own(const char *name)
-{
-    return !strncmp(name, "atf", 3) && (name[3] == 0 || name[3] == '.');
-}
+int atf_filter_own(const char *name) { return !strcmp(name, "atf") || below("atf", name); }

@@ -1,4 +1,4 @@
-"""The program behaves as it does without a recorder: exceptions, tracebacks, limits, signals, memory, other tools."""
+"""The program behaves as it does without a recorder: exceptions, tracebacks, limits, signals, memory, fork."""
 
 import gc
 import os
@@ -258,14 +258,15 @@ def test_exit_status_and_output(tmp_path):
 @pytest.mark.parametrize("level", ["returns", "c", "args"])
 def test_a_recursion_limit_raised_in_mid_run(tmp_path, level):
     """Deep recursion survives wherever the plain interpreter survives it; the record has no break at the change of hooks."""
+    deep = 40000 if sys.version_info >= (3, 11) else 11000  # 3.10 takes C stack for every call by itself
     done = run(
         tmp_path,
-        """
+        f"""
         def down(n): return 0 if n == 0 else 1 + down(n - 1)
         def work():
             down(3)
-            sys.setrecursionlimit(12000)
-            down(11000)
+            sys.setrecursionlimit({deep + 1000})
+            down({deep})
             down(2)
         def main(): work()
         main()
@@ -273,88 +274,38 @@ def test_a_recursion_limit_raised_in_mid_run(tmp_path, level):
         down(1)
         """,
         """
-        lines = [line.strip() for line in recorded.lines() if "builtins" not in line and "sys:" not in line]
         assert recorded.balance()[1] >= 0
-        print(lines.count("call down"), lines.count("return down"), max(recorded.threads[0]["call_depth"]))
-        print([line for line in lines if "down" not in line])
+        events = recorded.threads[0]
+        down = [number for number, (name, _line, _file) in recorded.names.items() if name == "down"][0]
+        own = events[events["function_id"] == down]
+        print(sum(own["event_kind"] == 1), sum(own["event_kind"] == 2), max(events["call_depth"]))
+        recorded.threads[0] = events[events["function_id"] != down]
+        print([line.strip() for line in recorded.lines() if "builtins" not in line and "sys:" not in line])
         """,
         level,
     )
     assert done.returncode == 0, done.stderr
     counts, others = done.stdout.splitlines()
     calls, returns, deepest = map(int, counts.split())
-    assert calls == returns == 4 + 11001 + 3 + 2
-    assert deepest == 11001 + 3
+    assert calls == returns == 4 + deep + 1 + 3 + 2
+    assert deepest == deep + 1 + 3
     assert eval(others) == ["call <module>", "call main", "call work", "return work", "return main"]
 
 
 def test_small_thread_stacks(tmp_path):
+    deep = 900 if sys.version_info >= (3, 11) else 200
     done = run(
         tmp_path,
-        """
+        f"""
         def down(n): return 0 if n == 0 else 1 + down(n - 1)
-        def target(): print(down(300))
+        def target(): print(down({deep}))
         threading.stack_size(256 * 1024)
         t = threading.Thread(target=target)
         t.start()
         t.join()
         """,
     )
-    assert done.returncode == 0 and done.stdout == "300\n", done.stderr
-
-
-def test_beside_settrace(tmp_path):
-    names = load("def inner(): return 1\ndef main():\n    x = inner()\n    return x")
-    seen = []
-
-    def tracer(frame, event, arg):
-        if frame.f_globals is names:
-            seen.append((frame.f_code.co_name, event))
-        return tracer
-
-    before = sys.gettrace()
-    with recording(tmp_path) as recorded:
-        sys.settrace(tracer)
-        names["main"]()
-        sys.settrace(before)
-    assert recorded.lines() == ["call main", "  call inner", "  return inner", "return main"]
-    assert seen == [("main", "call"), ("main", "line"), ("inner", "call"), ("inner", "line"), ("inner", "return"), ("main", "line"), ("main", "return")]
-
-
-def test_a_debugger_that_quits(tmp_path):
-    """A trace function that raises at a call's very start: the call is in the record, or it is not, but depths hold."""
-    names = load("def inner(): return 1\ndef main():\n    try: inner()\n    except RuntimeError: pass\ndef after(): pass")
-
-    def tracer(frame, event, arg):
-        if frame.f_code.co_name == "inner":
-            raise RuntimeError("quit")
-        return None
-
-    before = sys.gettrace()
-    with recording(tmp_path) as recorded:
-        sys.settrace(tracer)
-        names["main"]()
-        sys.settrace(before)
-        names["after"]()
-    assert recorded.balance() == (0, 0)
-    assert recorded.lines()[-2:] == ["call after", "return after"]
-
-
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="the profile hook")
-def test_another_profiler_stays(tmp_path):
-    from atf.errors import SessionError
-
-    seen = []
-    sys.setprofile(lambda *event: seen.append(event[1]))
-    try:
-        with pytest.raises(SessionError, match="has a profiler already"):
-            with recording(tmp_path, "c"):
-                pass
-        seen.clear()
-        load("def main(): pass")["main"]()
-    finally:
-        sys.setprofile(None)
-    assert "call" in seen
+    assert done.returncode == 0 and done.stdout == f"{deep}\n", done.stderr
 
 
 def test_fork(tmp_path):

@@ -223,6 +223,27 @@ def test_filters_of_a_second_session_are_its_own(tmp_path):
     assert len(ids) == 4 and all(one == ids[0] for one in ids)
 
 
+def test_a_plain_name_stands_for_all_below_it(tmp_path):
+    seen = {}
+    for include in ("shop", "shop.*", "sho", "shop.car?", "shop.cart"):
+        functions = []
+        for module in ("shop", "shop.cart", "shop.cart.lines", "shopping"):
+            namespace = {"__name__": module}
+            exec("def f(): pass", namespace)
+            functions.append(namespace["f"])
+        with recording(tmp_path / include.replace("*", "all"), include=(include,)) as recorded:
+            for function in functions:
+                function()
+        seen[include] = set(recorded.modules.values())
+    assert seen == {
+        "shop": {"shop", "shop.cart", "shop.cart.lines"},
+        "shop.*": {"shop.cart", "shop.cart.lines"},
+        "sho": set(),
+        "shop.car?": {"shop.cart"},
+        "shop.cart": {"shop.cart", "shop.cart.lines"},
+    }
+
+
 def test_atf_is_never_recorded(tmp_path):
     own = load("def f(): pass")
     own["__name__"] = "atf.somewhere"

@@ -86,6 +86,7 @@ def _read(recorded, directory, segments):
 def recording(directory, level="returns", include=("shapes*",), exclude=(), policy="block", repr=False):
     """Records this process into files below ``directory``; yields a Recorded that is filled at the end."""
     recorded = Recorded()
+    pathlib.Path(directory).mkdir(exist_ok=True)
     memory = segment.SegmentSet.create(options=GEOMETRY, policy=policy, drain_expected=True, level=2)
     memory.remove()  # gone with this process, however it ends
     engine = drain.Drain()
