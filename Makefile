@@ -82,10 +82,11 @@ define copy
 	cd build/tree-$(1) && ATF_BUILD=$(1) $(abspath $(PY)) setup.py -q build_ext --inplace
 endef
 
-coverage: $(INSTALLED) ## line coverage of the Python and of the compiled modules, in htmlcov/ (on 3.11 or 3.12)
+coverage: $(INSTALLED) ## lines that the unit tests reach, compiled modules included, in htmlcov/ (3.11 or 3.12)
 	$(PIP) install 'coverage>=7.4'
 	$(call copy,coverage)
-	cd build/tree-coverage && COVERAGE_CORE=ctrace $(abspath $(PY)) -m coverage run -m pytest -q -m "not stress"
+	cd build/tree-coverage && COVERAGE_CORE=ctrace $(abspath $(PY)) -m coverage run -m pytest -q -m "not stress" \
+	    tests/unit tests/fuzz -k "not house and not perf"
 	cd build/tree-coverage && $(abspath $(PY)) -m coverage html -q -d ../../htmlcov && $(abspath $(PY)) -m coverage report --skip-covered
 
 tsan: $(INSTALLED) ## the rings under ThreadSanitizer: the plain build is clean, the broken one is caught

@@ -206,7 +206,8 @@ class Gatherer:
         for process in self.live.values():
             assert process.segments.segments is not None
             process.segments.segments.stop()
-        time.sleep(0.002)  # a record that was being written when the word changed is complete by then
+        if any(process.pid != os.getpid() for process in self.live.values()):
+            time.sleep(0.002)  # a record that another process was writing when the word changed is complete by then
         for key, process in list(self.live.items()):
             self.complete(key, dead=process.gone())
 

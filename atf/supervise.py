@@ -68,7 +68,10 @@ class Supervisor:
         try:
             # The program gets the descriptors and the signal mask that we were given. No other thread runs here yet.
             self._process = subprocess.Popen(
-                self.command, env=self.environment(), close_fds=False, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before)  # noqa: PLW1509
+                self.command,
+                env=self.environment(),
+                close_fds=False,
+                preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before),  # noqa: PLW1509
             )
         except OSError as error:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -101,15 +101,15 @@ class Model:
         self.expected = seq + 1
 
     def drain(self, peek: bool) -> int:
-        before = len(self.file)
+        before, looked_up = len(self.file), self.looked_up
         for seq, number in self.cells:
             while self.index.full and self.index.full[0].first < seq:
                 for item in self.index.held.pop(0).items:
                     self._emit(*item)
             self._emit(seq, number)
         self.cells.clear()
-        while self.detail.full and self.detail.full[0].items[-1][0] <= self.looked_up:
-            self.detail.held.pop(0)  # read to its end
+        while self.looked_up > looked_up and self.detail.full and self.detail.full[0].items[-1][0] <= self.looked_up:
+            self.detail.held.pop(0)  # the lane's events walked over it to its end; without such a walk it is still FULL
         if self.attention or peek:
             self.attention = False
             peek = peek or bool(self.detail.full)

@@ -1,18 +1,16 @@
 """Killed programs, killed recorders, full disks, refused memory: what was committed is kept, what was lost is told."""
 
-import contextlib
 import json
 import os
 import pathlib
 import resource
-import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
-from live import calls, existing_segments, produced, wait_for
+from live import calls, produced, wait_for
 
 import atf
 
@@ -40,7 +38,7 @@ def test_sigkill_of_the_program_keeps_everything_it_committed(bench):
         for _ in range(123_457): tick()
         os.kill(os.getpid(), 9)
     """
-    ran = bench.python(source, options=["--json"])
+    ran = bench.python(source, options=["--json", "--policy", "block"])
     assert ran.status == 137 and ran.summary["lost"] == {}
     with ran.trace() as trace:
         assert calls(trace, "tick") == 123_457 and trace.check() == []
@@ -78,7 +76,7 @@ def test_sigkill_of_the_recorder_leaves_the_program_alone_and_recover_completes(
         import sys, time
         def early(): pass
         def late(n): return n
-        for _ in range(200_000): early()
+        for _ in range(60_000): early()
         print("ready", flush=True)
         sys.stdin.readline()
         for n in range(1000): late(n)
@@ -104,12 +102,12 @@ def test_sigkill_of_the_recorder_leaves_the_program_alone_and_recover_completes(
     session = session_of(bench)
     with atf.open(session) as trace:
         assert trace.info["status"] != "complete"
-        assert 0 < calls(trace, "early") <= 200_000, "neither events nor names were written while it ran"
+        assert 0 < calls(trace, "early") <= 60_000, "neither events nor names were written while it ran"
     said = json.loads(bench.atf("recover", "--json").out)
     assert said["notes"] == [] and said["processes"][0]["from_segments"] > 0
     assert bench.segments() == set() and not list(bench.runtime.glob("atf/*"))
     with atf.open(session) as trace:
-        assert calls(trace, "early") == 200_000 and calls(trace, "late") == 1001
+        assert calls(trace, "early") == 60_000 and calls(trace, "late") == 1001
         assert said["processes"][0]["events"] == len(trace.events())
         assert trace.info["status"] == "recovered" and trace.info["lost"] == {} and trace.check() == []
     assert bench.atf("recover", str(session)).out == "nothing to recover\n"
@@ -134,7 +132,8 @@ def test_a_program_without_its_recorder_does_not_stall(bench, policy):
     recorder.stdin.write("go\n")
     recorder.stdin.flush()
     assert recorder.stdout.readline() == "done\n"
-    assert time.monotonic() - began < 5
+    # Under `block` a drain that fell silent is waited for once, five seconds in all.
+    assert time.monotonic() - began < (5 if policy == "drop-oldest" else 10)
     wait_for(lambda: recorder.stdout.read() == "")
     recorder.stdin.close(), recorder.stdout.close(), recorder.stderr.close()
     said = bench.atf("recover")
@@ -144,30 +143,36 @@ def test_a_program_without_its_recorder_does_not_stall(bench, policy):
         assert trace.info["lost"] and trace.check() == []
 
 
-def test_recovery_while_the_program_still_runs(bench):
-    recorder = bench.begin(TICKS, "400")
-    assert recorder.stdout.readline() == "ready\n"
+@pytest.fixture
+def halfway(bench):
+    """A recorded program that waits for a line after 51,000 calls; its recorder as a Popen."""
+    source = TICKS.replace("time.sleep(0.001)", "time.sleep(0.001)\n        if n == 50: print('half', flush=True), sys.stdin.readline()")
+    recorder = bench.begin(source, "100")
+    with recorder:
+        assert recorder.stdout.readline() == "ready\n" and recorder.stdout.readline() == "half\n"
+        bench.program_pid()
+        yield recorder
+
+
+def test_recovery_while_the_program_still_runs(bench, halfway):
     pid = bench.program_pid()
-    time.sleep(0.1)
-    recorder.kill()
-    recorder.wait()
+    halfway.kill()
+    halfway.wait()
     said = bench.atf("recover")
+    print("go", file=halfway.stdin, flush=True)
+    assert halfway.stdout.readline() == "done 99\n"
     assert f"process {pid} still runs: it is no longer recorded" in said.err and said.status == 0
-    assert recorder.stdout.readline() == "done 399\n"
-    recorder.stdin.close(), recorder.stdout.close(), recorder.stderr.close()
     with atf.open(session_of(bench)) as trace:
-        assert calls(trace, "tick") > 1000 and trace.check() == []
+        assert calls(trace, "tick") == 51_000 and trace.check() == []
 
 
-def test_recover_of_a_running_recording_changes_nothing(bench):
-    program = bench.begin(TICKS, "200")
-    assert program.stdout.readline() == "ready\n"
-    bench.program_pid()
+def test_recover_of_a_running_recording_changes_nothing(bench, halfway):
     said = bench.atf("recover", str(session_of(bench)))
+    print("go", file=halfway.stdin, flush=True)
+    halfway.communicate()
     assert "is being recorded now" in said.err
-    program.communicate()
     with atf.open(session_of(bench)) as trace:
-        assert calls(trace, "tick") == 200_000 and trace.info["status"] == "complete"
+        assert calls(trace, "tick") == 100_000 and trace.info["status"] == "complete"
 
 
 def test_doctor_lists_a_stale_session_and_removes_it(bench):
@@ -238,7 +243,7 @@ def test_a_disk_that_stays_full_keeps_the_programs_status_and_says_so(bench, sma
     ran = bench.python(source, options=[])
     assert ran.status == 9 and "disk" in ran.err and "Traceback" not in ran.err, ran.err
     with ran.trace() as trace:
-        assert (len(trace.events()) > 1000 and trace.info["status"] != "complete") or trace.info["lost"]
+        assert len(trace.events()) > 1000 and (trace.info["status"] != "complete" or trace.info["lost"])
 
 
 # ---------------------------------------------------------------- places that cannot be used
@@ -327,105 +332,3 @@ def test_too_few_open_files(bench):
         lost = sum(ran.summary["lost"].values())
         assert ran.summary["events"] + lost >= expected and lost > 0
         assert sum(trace.info["lost"].values()) == lost
-
-
-# ---------------------------------------------------------------- damaged recordings
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    from live import Bench
-
-    bench = Bench(tmp_path_factory.mktemp("recorded"))
-    ran = bench.python("import atf\ndef work(n): atf.event('at', n=n)\nfor n in range(300): work(n)\n", options=["-q", "--level", "args"])
-    assert ran.status == 0
-    return ran.path
-
-
-def truncate(path):
-    os.truncate(path, path.stat().st_size * 2 // 3 + 5)
-
-
-def zero_fill(path):
-    size = path.stat().st_size
-    with open(path, "r+b") as file:
-        file.seek(size // 2)
-        file.write(bytes(size - size // 2))
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    for at in range(97, len(data), 97):
-        data[at] ^= 1 << at % 8
-    path.write_bytes(data)
-
-
-def foreign(path):
-    path.write_bytes(b"\x7fELF" + os.urandom(5000))
-
-
-def empty(path):
-    path.write_bytes(b"")
-
-
-def future(path):
-    data = bytearray(path.read_bytes())
-    if path.suffix == ".json":
-        path.write_text(json.dumps({**json.loads(data), "format_version": "9.0"}))
-        return
-    data[5] = 77
-    path.write_bytes(data)
-
-
-DAMAGE = [truncate, zero_fill, flip, foreign, empty, future]
-VIEWS = (["info"], ["top"], ["tree"], ["spans", "--limit", "5"], ["events", "--limit", "5"])
-
-
-@pytest.mark.parametrize("name", ["thread_0/index.atf", "thread_0/detail.atf", "manifest.json"])
-@pytest.mark.parametrize("damage", DAMAGE, ids=lambda function: function.__name__)
-def test_damaged_files_give_an_error_of_our_own_or_what_can_be_saved(bench, recorded, name, damage):
-    session = bench.path / "session_20260101_000000"
-    shutil.copytree(recorded, session)
-    (process,) = session.glob("pid_*")
-    damage(process / name)
-    before = {path: path.read_bytes() for path in session.rglob("*") if path.is_file()}
-    views = VIEWS if name.endswith("index.atf") else VIEWS[:1]
-    for words in views:
-        ran = bench.atf(*words, str(session))
-        assert ran.status in (0, 1) and "Traceback" not in ran.err, ran.err
-        assert ran.status == 0 or (ran.err.startswith("atf: ") and ran.err.count("\n") == 1), ran.err
-    assert {path: path.read_bytes() for path in session.rglob("*") if path.is_file()} == before, "reading changed a file"
-    ran = bench.atf("recover", str(session))
-    assert ran.status in (0, 1) and "Traceback" not in ran.err, ran.err
-    kept = {path.read_bytes() for path in session.rglob("*") if path.is_file() and path.suffix != ".json"}
-    assert {data for path, data in before.items() if path.suffix != ".json"} <= kept, "recovery threw a damaged file away"
-    with contextlib.suppress(atf.FormatError), atf.open(session) as trace:
-        assert damage in (foreign, empty, future) or len(trace.events()) > 0
-
-
-def test_a_manifest_that_lies(bench, recorded):
-    session = bench.path / "session_20260101_000000"
-    shutil.copytree(recorded, session)
-    (process,) = session.glob("pid_*")
-    manifest = json.loads((process / "manifest.json").read_text())
-    with atf.open(recorded) as trace:
-        events = len(trace.events())
-    lies = [
-        {"threads": [{"id": 0, "events": 10**9, "lost": -5, "name": 7, "tid": "x"}, {"id": 99}]},
-        {"threads": "none", "symbols": {"a": 1}, "modules": [None, 3], "lost": [1]},
-        {"symbols": [{"function_id": "0xzz", "name": None}] * 3, "time_start_ns": -1, "time_end_ns": "late"},
-        {"status": "complete", "clock": None, "pid": "me", "argv": 5, "exit": "yes"},
-    ]
-    for lie in lies:
-        (process / "manifest.json").write_text(json.dumps({**manifest, **lie}))
-        ran = bench.atf("info", "--json", str(session))
-        assert ran.status == 0 and json.loads(ran.out)["events"] == events, ran.err
-        ran = bench.atf("recover", str(session))
-        assert ran.status == 0 and "Traceback" not in ran.err, (lie, ran.err)
-
-
-def test_recover_of_no_directory(bench):
-    ran = bench.atf("recover", "nowhere")
-    assert ran.status == 2 and ran.err == "atf: nowhere: no such directory\n"
-
-
-def test_nothing_is_left_of_all_this():
-    assert not set(existing_segments({os.getpid()}))
