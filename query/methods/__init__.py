@@ -1,0 +1,16 @@
+"""The methods: one question, or a family of questions, a module. Each module has METHODS."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from atf.query.rpc import Method
+
+MODULES = (
+    "trace_info",
+)
+
+
+def all_methods() -> list[Method]:
+    """Every method, in the order of MODULES."""
+    return [method for name in MODULES for method in import_module(f"atf.query.methods.{name}").METHODS]

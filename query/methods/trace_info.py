@@ -1,0 +1,121 @@
+"""trace.info: what a recording is, from headers, footers and the manifest alone: the size of the trace does not matter."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+
+from atf.query.context import Context
+from atf.query.params import Params, Result
+from atf.query.rpc import Method
+from atf.query.traces import View
+
+
+class InfoParams(Params):
+    trace_id: str
+    include_checksums: bool = False
+    include_samples: bool = False
+
+
+class Files(Result):
+    manifest_size: int
+    events_size: int
+    details_size: int
+    total_size: int
+    avg_event_size: float
+
+
+class Checksums(Result):
+    manifest_md5: str
+    events_md5: str
+
+
+class ThreadInfo(Result):
+    id: int
+    tid: int
+    pid: int
+    name: str
+    events: int
+    lost: int
+
+
+class Info(Result):
+    trace_id: str
+    os: str
+    arch: str
+    time_start_ns: int | None
+    time_end_ns: int | None
+    duration_ns: int | None
+    event_count: int
+    span_count: int | None
+    files: Files
+    thread_count: int
+    processes: list[dict[str, Any]]
+    threads: list[ThreadInfo]
+    status: str
+    growing: bool
+    lost: dict[str, int]
+    windows: list[Any]
+    recovered: dict[str, Any]
+    checksums: Checksums | UnsetType = UNSET
+
+
+_OS = {1: "windows", 2: "freebsd", 3: "macos", 4: "linux"}
+_ARCH = {1: "x86_64", 2: "aarch64"}
+
+
+def run(context: Context, params: InfoParams) -> Info:
+    view = context.traces.view(params.trace_id)
+    info, trace = view.info, view.trace
+    sizes = info["files"]
+    first = trace.threads[0].index if trace.threads else None
+    result = Info(
+        trace_id=view.id,
+        os=_OS.get(first.os, "unknown") if first else "unknown",
+        arch=_ARCH.get(first.arch, "unknown") if first else "unknown",
+        time_start_ns=info["time_start_ns"],
+        time_end_ns=info["time_end_ns"],
+        duration_ns=info["duration_ns"],
+        event_count=info["events"],
+        span_count=info["spans"],
+        files=Files(
+            manifest_size=sizes["manifest_bytes"],
+            events_size=sizes["index_bytes"],
+            details_size=sizes["detail_bytes"],
+            total_size=sum(sizes.values()),
+            avg_event_size=round(sizes["index_bytes"] / info["events"], 2) if info["events"] else 0.0,
+        ),
+        thread_count=info["threads"],
+        processes=info["processes"],
+        threads=[
+            ThreadInfo(id=t.number, tid=t.tid, pid=t.process.pid, name=t.name, events=len(t.index), lost=t.lost) for t in trace.threads
+        ],
+        status=info["status"],
+        growing=view.growing,
+        lost=info["lost"],
+        windows=[],
+        recovered=info["recovered"],
+    )
+    if params.include_checksums:
+        result.checksums = view.once("checksums", lambda view: _checksums(context, view))
+    return result
+
+
+def _checksums(context: Context, view: View) -> Checksums:
+    def md5(paths: list[Path]) -> str:
+        total = hashlib.md5(usedforsecurity=False)
+        for path in paths:
+            with open(path, "rb") as file:
+                while block := file.read(1 << 22):
+                    total.update(block)
+                    context.check("leave out includeChecksums: it reads every byte of the trace")
+        return total.hexdigest()
+
+    manifests = [path for p in view.trace.processes if (path := p.place / "manifest.json").exists()]
+    return Checksums(manifest_md5=md5(manifests), events_md5=md5([Path(t.index.path) for t in view.trace.threads]))
+
+
+METHODS = [Method("trace.info", InfoParams, Info, run, "What a recording is: times, counts, threads, files, what was lost.")]

@@ -1,0 +1,89 @@
+"""What every listing shares: pages, cursors, rows or columns, and a bound on the bytes of an answer."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from atf.query.params import BadParams, Result
+from atf.query.rpc import INVALID_PARAMS, TOO_LARGE, RpcError
+
+Shape = Literal["rows", "columns"]
+Limit = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+Offset = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
+_VERSION = 1
+
+
+class Metadata(Result):
+    """total_count: rows that pass the filters. as_of_ns: the newest event, when the trace is still being recorded."""
+
+    total_count: int
+    returned_count: int
+    offset: int | None
+    limit: int
+    has_more: bool
+    execution_time_ms: float
+    next_cursor: str | msgspec.UnsetType = msgspec.UNSET
+    did_truncate: bool | msgspec.UnsetType = msgspec.UNSET
+    growing: bool | msgspec.UnsetType = msgspec.UNSET
+    as_of_ns: int | msgspec.UnsetType = msgspec.UNSET
+
+
+def query_of(params: msgspec.Struct, *but: str) -> bytes:
+    """Eight bytes that stand for what a cursor belongs to: all params but offset, limit, cursor, shape and projection."""
+    skip = {"offset", "limit", "cursor", "shape", "projection", *but}
+    members = {name: value for name, value in msgspec.to_builtins(params).items() if name not in skip}
+    return hashlib.blake2b(msgspec.json.encode(members, order="sorted"), digest_size=8).digest()
+
+
+def make_cursor(query: bytes, key: Sequence[int]) -> str:
+    """An opaque string: the question, and the key of the last row given. Holds no state of a server."""
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode((_VERSION, query, tuple(key)))).decode().rstrip("=")
+
+
+def read_cursor(cursor: str, query: bytes, length: int) -> tuple[int, ...]:
+    """The key in a cursor. BadParams when it is none of ours, or of another question."""
+    try:
+        packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        version, asked, key = msgspec.msgpack.decode(packed, type=tuple[int, bytes, tuple[int, ...]])
+    except (ValueError, msgspec.DecodeError, msgspec.ValidationError):
+        raise BadParams("cursor", "is not a cursor of this server", "begin without one") from None
+    if version != _VERSION or len(key) != length or any(not 0 <= part < 1 << 64 for part in key):
+        raise BadParams("cursor", "is not a cursor of this method", "begin without one")
+    if asked != query:
+        raise BadParams("cursor", "belongs to other filters, another order or another trace", "give the same params as for the page before")
+    return key
+
+
+def columns_of(rows: Sequence[msgspec.Struct]) -> dict[str, list[Any]]:
+    """The same values by column: {member: [one value a row]}, null where a row has none."""
+    if not rows:
+        return {}
+    fields = [(one.name, one.encode_name) for one in msgspec.structs.fields(rows[0])]
+    found = {wire: [getattr(row, name) for row in rows] for name, wire in fields}
+    return {
+        wire: [None if v is msgspec.UNSET else v for v in values]
+        for wire, values in found.items()
+        if any(v is not msgspec.UNSET for v in values)
+    }
+
+
+def fit(rows: Sequence[msgspec.Struct], shape: Shape, room: int) -> tuple[Any, int]:
+    """(the rows in their shape as encoded JSON, how many of them): as many from the front as fit into `room` bytes."""
+    count = len(rows)
+    while True:
+        content = msgspec.json.encode(list(rows[:count]) if shape == "rows" else columns_of(rows[:count]))
+        if len(content) <= room or not count:
+            return msgspec.Raw(content), count
+        if count == 1:
+            raise RpcError(TOO_LARGE, {"reason": f"one row takes {len(content)} bytes", "hint": "leave out detail and attributes"})
+        count = max(1, min(count - 1, int(count * room / len(content) * 0.98)))
+
+
+def invalid(param: str, reason: str, hint: str | None = None) -> RpcError:
+    """-32602 about one param."""
+    return RpcError(INVALID_PARAMS, BadParams(param, reason, hint).data)
