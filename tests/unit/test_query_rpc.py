@@ -34,7 +34,7 @@ class Five(Params):
 
 class Window(Params):
     start_ns: Annotated[int, msgspec.Meta(ge=0)] = 0
-    kinds: list[Literal["call", "return"]] = []
+    kinds: list[Literal["call", "return"]] | None = None
 
 
 class Rich(Params):
@@ -380,6 +380,6 @@ def test_a_caller_may_refuse_a_call():
 
 def test_bind_reads_a_dict_of_structs_by_its_own_keys():
     class Many(Params):
-        windows: dict[str, Window] = {}
+        windows: dict[str, Window] | None = None
 
     assert bind(Many, {"windows": {"startNs": {"startNs": 5}}}).windows["startNs"].start_ns == 5
