@@ -240,13 +240,14 @@ class SpanSet:
             values.insert(0, c.end_ns[chosen] - values[0] if order == "duration" else c.self_ns[chosen])
         if after_key is not None:
             *bounds, thread, row = after_key
-            place = self._first[min(thread, len(self.threads))] + min(row, 1 << 40)  # the table is ordered by thread, then row
+            # The table is ordered by thread, then row: `place` is the first one at, or beyond, the key.
+            place = self._first[thread] + min(row + ascending, self.thread_length(thread)) if thread < len(self.threads) else len(c)
             after, equal = numpy.zeros(total, dtype=bool), numpy.ones(total, dtype=bool)
             for column, bound in zip(values, bounds, strict=True):
                 edge = numpy.uint64(bound)
                 after |= equal & (column > edge if ascending else column < edge)
                 equal &= column == edge
-            after |= equal & (chosen > place if ascending else chosen < place)
+            after |= equal & (chosen >= place if ascending else chosen < place)
             chosen, values = chosen[after], [column[after] for column in values]
         if check:
             check()
