@@ -99,6 +99,8 @@ class Rpc:
             return method.run(context, bound)
         except RpcError:
             raise
+        except BadParams as why:
+            raise RpcError(INVALID_PARAMS, why.data) from None
         except UsageError as why:
             raise RpcError(INVALID_PARAMS, {"param": None, "reason": str(why)}) from None
         except AtfError as why:
