@@ -105,7 +105,7 @@ class Case:
         self.tids, self.pids, self.rows, self.counts = [], [], [], {}
         for pid in sorted(rng.sample(range(50, 60), rng.randint(1, 3))):
             symbols = {
-                module << 32 | symbol: (rng.choice(NAMES), FILES.get(module, ""), symbol)
+                module << 32 | symbol: (rng.choice(NAMES), rng.choice((FILES[module], FILES[module], "/src/more.py")) if module else "", symbol)
                 for module in (0, 1, 2, 3)
                 for symbol in rng.sample(range(1, 5), 2)
             }

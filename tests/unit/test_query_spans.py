@@ -8,6 +8,7 @@ import pytest
 
 from atf.query.context import Context
 from atf.query.methods import all_methods
+from atf.query.pages import fit_columns
 from atf.query.rpc import INVALID_PARAMS, TOO_LARGE, Rpc, RpcError
 from atf.query.traces import Traces
 
@@ -135,6 +136,25 @@ def test_an_answer_that_is_too_large_is_cut_and_goes_on(case, shape):
     with pytest.raises(RpcError) as why:
         case.ask("spans.list", answer_bytes=2100, projection=ALL)
     assert why.value.code == TOO_LARGE
+
+
+@pytest.mark.parametrize("shape", ["rows", "columns"])
+@pytest.mark.parametrize("wide", [1, 100])
+@pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 30_000])
+def test_a_page_is_as_long_as_fits(shape, wide, count):
+    asked = []
+
+    def build(n):
+        asked.append(n)
+        return {"a": list(range(n)), "b": ["x" * wide if i % 3 else msgspec.UNSET for i in range(n)]}
+
+    room = 64 * 1024
+    text, fitting = fit_columns(build, count, shape, room)
+    decoded = msgspec.json.decode(text)
+    rows = decoded if shape == "rows" else [dict(zip(decoded, values)) for values in zip(*decoded.values())]
+    assert len(rows) == fitting and [row["a"] for row in rows] == list(range(fitting)) and len(text) <= room
+    assert fitting == count or len(text) > 0.75 * room
+    assert max(asked, default=0) <= max(1000, 2 * fitting)
 
 
 def test_times_since_the_start(case):
