@@ -142,12 +142,6 @@ class Listing:
             self.first.append(self.first[-1] + line.total)
         self.total = self.first[-1]
 
-    def check_files(self) -> None:
-        """Raises FormatError when a file was cut since it was opened."""
-        for line in self.lines:
-            for thread in line.threads:
-                thread.index.events  # noqa: B018
-
     def page(self, limit: int, ascending: bool, offset: int, key: Sequence[int] | None, check: Check) -> Page:
         """At most `limit` events: from `offset` on, or those after the event of a key."""
         at, cut = 0, None  # the line of the key, and the place of the key in it
@@ -238,6 +232,4 @@ def listing_of(view: View, key: Any, make: Callable[[], Listing]) -> Listing:
             kept[key] = found
             while len(kept) > _LISTINGS:
                 kept.popitem(last=False)
-    else:
-        found.check_files()
     return found
