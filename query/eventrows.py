@@ -43,7 +43,7 @@ class EventProjection(Params):
 class EventRow(Result):
     """One event. timestampRelativeNs: since the start of the trace. depth: 0 for the outermost call.
 
-    A Gap has no function: lost says how many events were lost there, lossReason why. spanId: of the span that a call opens.
+    A Gap has no function; with eventType come lost, how many events were lost there, and lossReason. spanId: of the span that a call opens.
     detail: everything that was recorded with the event, decoded; attributes: of an event or span of the program's own.
     """
 
@@ -144,7 +144,8 @@ def event_columns(
             jsonable(one["attributes"]) if one is not None and isinstance(one.get("attributes"), dict) else UNSET for one in said
         ],
     }
-    derived = {"timestamp_relative_ns": projection.timestamp_ns, "lost": bool(gaps), "loss_reason": bool(gaps)}
+    lossy = projection.event_type and bool(gaps)
+    derived = {"timestamp_relative_ns": projection.timestamp_ns, "lost": lossy, "loss_reason": lossy}
     asked = [name for name in EventRow.__struct_fields__ if derived.get(name) or getattr(projection, name, False)]
     return {camel(name): makers[name]() for name in asked}
 
