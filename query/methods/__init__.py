@@ -9,6 +9,10 @@ from atf.query.rpc import Method
 
 MODULES = (
     "trace_info",
+    "events_get",
+    "events_detail",
+    "events_chain",
+    "traces_list",
     "spans_list",
     "spans_tree",
     "spans_path",
