@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from atf._core.spans import totals
 
 if TYPE_CHECKING:
     from atf._core.spans import SpanColumns
@@ -83,51 +85,15 @@ def _label(function: Function, group: Group) -> Label:
     return Label(function.name, function.module, function.file, function.line)
 
 
-def sum_groups(columns: SpanColumns, rows: Any, groups: Groups, check: Callable[[], Any] | None = None) -> Totals:
-    """Sums over the rows (rising) of the table."""
+def sum_groups(columns: SpanColumns, rows: Any, groups: Groups) -> Totals:
+    """Sums over the rows (rising) of the table. All rows are walked: what passes may lie below what does not."""
     import numpy
 
-    count = len(groups.labels)
-    group = groups.of(columns, rows)
-    active, self_ns = columns.active_ns[rows], columns.self_ns[rows]
-    exceptions = numpy.bincount(group[columns.status[rows] == 1], minlength=count).astype(numpy.uint64)
-    inside = _inside(columns, rows, group, groups, check)
-    low = numpy.full(count, 0xFFFFFFFFFFFFFFFF, dtype=numpy.uint64)
-    high = numpy.zeros(count, dtype=numpy.uint64)
-    numpy.minimum.at(low, group, active)
-    numpy.maximum.at(high, group, active)
-    counts = numpy.bincount(group, minlength=count).astype(numpy.uint64)
-    low[counts == 0] = 0
-
-    def added(values: Any, of: Any) -> Any:
-        result = numpy.zeros(count, dtype=numpy.uint64)
-        numpy.add.at(result, of, values)  # bincount would add as floats
-        return result
-
-    outer = ~inside
-    return Totals(
-        groups, counts, added(active[outer], group[outer]), added(active, group), added(self_ns, group), low, high, exceptions
-    )
-
-
-def _inside(columns: SpanColumns, rows: Any, group: Any, groups: Groups, check: Callable[[], Any] | None) -> Any:
-    """Which of the rows have one of the rows above them that is of the same group: bool."""
-    import numpy
-
-    passes = numpy.zeros(len(columns), dtype=bool)
-    passes[rows] = True
-    inside = numpy.zeros(len(rows), dtype=bool)
-    going, above = numpy.arange(len(rows)), columns.parent[rows]
-    while True:
-        more = above >= 0
-        going, above = going[more], above[more]
-        if not len(going):
-            return inside
-        same = passes[above] & (groups.of(columns, above) == group[going])
-        inside[going[same]] = True
-        going, above = going[~same], columns.parent[above[~same]]
-        if check:
-            check()
+    count = len(groups.labels)  # which is also the number of the group of all that do not pass
+    key = numpy.full(len(columns), count, dtype=numpy.uint32)
+    key[rows] = groups.of(columns, rows)
+    sums = totals(columns, key, numpy.arange(count + 1, dtype=numpy.uint32), count + 1)
+    return Totals(groups, **{name: values[:count] for name, values in sums.items()})
 
 
 def ranks_of(columns: SpanColumns, rows: Any, groups: Groups, members: Sequence[int], percents: Sequence[int]) -> Any:

@@ -334,7 +334,7 @@ class SpanSet:
 
     def totals(self, filter: Filter = ANY, group: Group = "function", check: Check | None = None) -> Totals:
         """Sums over the spans that pass, by group. Groups without a span have count 0."""
-        return sum_groups(self._columns, self._chosen(filter, check), self.groups(group), check)
+        return sum_groups(self._columns, self._chosen(filter, check), self.groups(group))
 
     def percentiles(
         self, filter: Filter, group: Group, members: Sequence[int], percents: Sequence[int], check: Check | None = None
