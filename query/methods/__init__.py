@@ -8,6 +8,7 @@ from atf.query.rpc import Method
 
 MODULES = (
     "trace_info",
+    "trace_flamegraph",
     "spans_list",
     "spans_tree",
     "spans_path",
