@@ -9,6 +9,7 @@ from atf.query.rpc import Method
 MODULES = (
     "trace_info",
     "trace_flamegraph",
+    "trace_timeline",
     "spans_list",
     "spans_tree",
     "spans_path",
