@@ -6,30 +6,18 @@ are one label, also when two processes have them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from atf._core.paths import Paths, roll_up
+from atf.query.chunks import Check, chunks
 from atf.query.spangroups import Label
-from atf.query.spanset import Refs, SpanRows, SpanSet
+from atf.query.spanset import SpanRows, SpanSet
 
 if TYPE_CHECKING:
     from atf.query.traces import View
 
-CHUNK = 1 << 18  # rows between two looks at the clock
 Weight = Literal["self", "active", "count"]
-Check = Callable[[], Any]
-
-
-def chunks(spans: SpanSet, threads: frozenset[int] | None = None, check: Check | None = None) -> Iterator[SpanRows]:
-    """The spans of all threads, or of these positions, thread by thread in the order of their calls."""
-    for thread in range(len(spans.threads)):
-        if threads is None or thread in threads:
-            for first in range(0, spans.thread_length(thread), CHUNK):
-                if check:
-                    check()
-                yield spans.rows(thread, first, first + CHUNK)
 
 
 @dataclass(frozen=True)
@@ -118,7 +106,7 @@ class CallPaths:
             only = frozenset([thread])
             part = None if window is None else _Part(window, self.spans, thread, check)
             for rows in chunks(self.spans, only, check):
-                path = self.of_thread[thread][int(rows.row[0]) : int(rows.row[0]) + len(rows)]
+                path = self.of_rows(rows)
                 if part is None:
                     add, chosen = (rows.self_ns if weight == "self" else rows.active_ns), slice(None)
                 else:
@@ -135,33 +123,10 @@ class CallPaths:
         roll_up(self.parent, result, largest)
         return result
 
-    def longest(self, paths: Any, window: Window | None = None, threads: frozenset[int] | None = None, check: Check | None = None) -> Any:
-        """(Refs, durations) of the span with the longest active time of each of some paths, the first of equal ones.
-
-        With a window, among the spans that have a part in it. Every path must have such a span.
-        """
-        import numpy
-
-        place = numpy.full(len(self), -1, dtype=numpy.int64)
-        place[paths] = numpy.arange(len(paths))
-        best = numpy.zeros(len(paths), dtype=numpy.uint64)
-        best_thread, best_row = numpy.zeros(len(paths), dtype=numpy.uint32), numpy.full(len(paths), -1, dtype=numpy.int64)
-        for rows in chunks(self.spans, threads, check):
-            thread, first = int(rows.thread[0]), int(rows.row[0])
-            at = place[self.of_thread[thread][first : first + len(rows)]]
-            mine = at >= 0
-            if window is not None:
-                mine &= (rows.end_ns >= numpy.uint64(window.start_ns)) & (rows.start_ns <= numpy.uint64(window.end_ns))
-            mine = numpy.flatnonzero(mine)
-            at, active = at[mine], rows.active_ns[mine]
-            top = best.copy()
-            numpy.maximum.at(top, at, active)
-            # The first one that reaches the top of its path: rows from the last to the first, so that the first stays.
-            hit = numpy.flatnonzero(active == top[at])[::-1]
-            new = hit[(active[hit] > best[at[hit]]) | (best_row[at[hit]] < 0)]
-            best_thread[at[new]], best_row[at[new]] = thread, first + mine[new]
-            best = top
-        return Refs(best_thread, best_row), best
+    def of_rows(self, rows: SpanRows) -> Any:
+        """The path of each row of a chunk: uint32."""
+        first = int(rows.row[0]) if len(rows) else 0
+        return self.of_thread[int(rows.thread[0]) if len(rows) else 0][first : first + len(rows)]
 
 
 class _Part:

@@ -9,10 +9,11 @@ from msgspec import UNSET, UnsetType
 
 from atf.query.callpaths import CallPaths, Weight, Weights, Window
 from atf.query.context import Context
+from atf.query.examples import Finder, ids_of
 from atf.query.pages import Shape, fit_columns
 from atf.query.params import Params, Result
 from atf.query.rpc import Method
-from atf.query.spanset import Refs, SpanSet
+from atf.query.spanset import SpanSet
 
 METADATA_BYTES = 2048
 OTHER = "…"  # a frame for what was pruned below another one
@@ -194,13 +195,8 @@ def run(context: Context, params: FlamegraphParams) -> Flamegraph:
 def _columns(chosen: Chosen, count: int, window: Window | None, threads: frozenset[int] | None, context: Context) -> dict[str, list[Any]]:
     paths, shown = chosen.paths, chosen.order[:count]
     labels = [paths.labels[label] for label in paths.label[shown].tolist()]
-    refs, _ = paths.longest(shown, window, threads, context.check)
-    ids: list[str | None] = [None] * len(shown)
-    has = [at for at, row in enumerate(refs.row.tolist()) if row >= 0]
-    span_ids = paths.spans.span_ids(paths.spans.gather(Refs(refs.thread[has], refs.row[has])))
-    ids: list[str | None] = [None] * len(shown)
-    for at, span_id in zip(has, span_ids):
-        ids[at] = span_id
+    finder = Finder(paths.spans, paths.of_rows, len(paths), shown, threads, context.check)
+    slowest = finder.longest((window.start_ns, window.end_ns) if window else None)
     return {
         "id": shown.tolist(),
         "parentId": [parent or None for parent in paths.parent[shown].tolist()],
@@ -209,7 +205,7 @@ def _columns(chosen: Chosen, count: int, window: Window | None, threads: frozens
         "value": chosen.weights.value[shown].tolist(),
         "total": (chosen.below if chosen.adds_up else chosen.weights.value)[shown].tolist(),
         "count": chosen.weights.count[shown].tolist(),
-        "slowestSpanId": ids,
+        "slowestSpanId": ids_of(paths.spans, slowest),
     }
 
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from atf._core.timeline import Lanes
-from atf.query.callpaths import CHUNK
+from atf.query.chunks import chunks
 from atf.query.context import Context
 from atf.query.pages import Shape, fit_columns, invalid
 from atf.query.params import Params, Result
@@ -84,9 +84,8 @@ def lanes_of(view: View, thread: int, context: Context) -> Lanes:
         spans = SpanSet.of(view)
         length = spans.thread_length(thread)
         columns: dict[str, Any] = {}
-        for first in range(0, length, CHUNK):
-            context.check()
-            rows = spans.rows(thread, first, first + CHUNK)
+        for rows in chunks(spans, frozenset([thread]), context.check):
+            first = int(rows.row[0])
             for name, kind in {"start_ns": "u8", "end_ns": "u8", "function": "u4", "depth": "u4"}.items():
                 columns.setdefault(name, numpy.empty(length, dtype=kind))[first : first + len(rows)] = getattr(rows, name)
         none = numpy.zeros(0, dtype="u8")

@@ -1,5 +1,6 @@
 """trace.timeline against cells made span by span."""
 
+import itertools
 import json
 
 import numpy
@@ -40,7 +41,7 @@ def cells(rows, start, end, cell_ns, max_depth):
     found = []
     for depth, thread in sorted({(r.span.depth - 1, r.thread) for r in rows}):
         lane = [r for r in rows if (r.span.depth - 1, r.thread) == (depth, thread)]
-        overlap = any(b.span.end < a.span.end for a, b in zip(lane, lane[1:]))
+        overlap = any(b.span.end < a.span.end for a, b in itertools.pairwise(lane))
         if depth > max_depth:
             continue
         if reaching := [r for r in lane if r.span.start < start <= r.span.end]:
