@@ -9,6 +9,9 @@ from atf.query.rpc import Method
 
 MODULES = (
     "trace_info",
+    "trace_compare",
+    "trace_flamegraph",
+    "trace_timeline",
     "events_get",
     "events_detail",
     "events_chain",
