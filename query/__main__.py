@@ -42,6 +42,11 @@ def one_shot(trace: str, method: str, params: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["mcp"]:
+        from atf.query.mcp.stdio import main as serve_assistant
+
+        return serve_assistant(argv[1:])
     args = make_parser().parse_args(argv)
     try:
         if args.trace:

@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from atf.query.context import Context
+from atf.query.mcp.route import mcp_route
 from atf.query.rpc import Rpc
 
 
@@ -29,4 +30,5 @@ def make_app(rpc: Rpc, new_context: Callable[[], Context]) -> Starlette:
         return PlainTextResponse("ok\n")
 
     routes: list[Any] = [Route("/rpc", answer, methods=["POST"]), Route("/", answer, methods=["POST"]), Route("/healthz", health)]
+    routes.append(mcp_route(rpc, new_context))
     return Starlette(routes=routes)

@@ -1,0 +1,6 @@
+"""The questions as tools of the Model Context Protocol: for assistants that are pointed at a directory of traces.
+
+    tools.py     which methods are tools, and what is said of them     wire.py    messages: bytes to objects and back
+    schemas.py   their schemas, from the Structs                       server.py  what a message is answered, in every revision
+    answers.py   an answer within a number of tokens                   route.py, stdio.py  the two transports
+"""
