@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -16,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 import msgspec
 
 from atf.errors import UsageError
-from atf.query.client_methods import ClientMethods
+from atf.query.client_methods import RESULTS, ClientMethods
 from atf.query.params import camel
 from atf.query.rpc import MAX_BATCH, RpcError
 from atf.query.transports import Transport, TransportError, http_transport, local_transport
@@ -88,13 +89,19 @@ class Client(ClientMethods):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
         self.close()
 
-    def _typed(self, method: str, result: Any, /, **params: Any) -> Any:
-        given = {camel(name): value for name, value in params.items() if value is not None}
-        if "trace_id" in params and "traceId" not in given:
+    def _typed(self, method: str, given: Mapping[str, Any]) -> Any:
+        module, _, name = RESULTS[method].partition(":")
+        params = {camel(name): value for name, value in given.items() if value is not None and name != "self"}
+        if "trace_id" in given and "traceId" not in params:
             if self.trace_id is None:
                 raise UsageError(f"{method} needs a trace_id, here or in connect()")
-            given["traceId"] = self.trace_id
-        return self._ask(method, given, result)
+            params["traceId"] = self.trace_id
+        return self._ask(method, params, getattr(import_module(module), name))
+
+    def _rows(self, method: str, member: str, given: Mapping[str, Any]) -> Iterator[Any]:
+        params = {name: value for name, value in given.items() if name != "self"}
+        for page in self.pages(getattr(self, method.replace(".", "_")), **params):
+            yield from getattr(page, member)
 
     def _ask(self, method: str, params: Any, result: Any) -> Any:
         id = next(self._ids)

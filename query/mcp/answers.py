@@ -8,6 +8,7 @@ import msgspec
 
 from atf.query.context import Context
 from atf.query.mcp.tools import BYTES_PER_TOKEN, DEFAULT_TOKENS, LEAST_TOKENS, MOST_TOKENS, Tool
+from atf.query.pages import Metadata
 from atf.query.params import camel
 from atf.query.rpc import INVALID_PARAMS, TOO_LARGE, Rpc, RpcError
 
@@ -24,7 +25,9 @@ def ask(rpc: Rpc, context: Context, tool: Tool, arguments: dict[str, Any]) -> by
     if not isinstance(tokens, int) or isinstance(tokens, bool) or not LEAST_TOKENS <= tokens <= MOST_TOKENS:
         raise RpcError(INVALID_PARAMS, {"param": "maxTokens", "reason": f"is an integer from {LEAST_TOKENS} to {MOST_TOKENS}"})
     for name, value in tool.defaults.items():
-        if name in names:
+        if name in names and isinstance(value, dict) and isinstance(params.get(name, {}), dict):
+            params[name] = {**value, **{key if key in value else camel(key): one for key, one in params.get(name, {}).items()}}
+        elif name in names:
             params.setdefault(name, value)
     if "maxTokens" in names:
         params["maxTokens"] = tokens
@@ -34,8 +37,8 @@ def ask(rpc: Rpc, context: Context, tool: Tool, arguments: dict[str, Any]) -> by
     for _ in range(_MOST_TRIES):
         result = rpc.call(context, tool.method, params)
         text = msgspec.json.encode(result)
-        rows = getattr(getattr(result, "metadata", None), "returned_count", None)
-        if len(text) <= room or not rows or rows == 1 or "limit" not in names:
+        rows = getattr(getattr(result, "metadata", None), "returned_count", 0)
+        if len(text) <= room or rows < 2 or "limit" not in names:
             break
         params["limit"] = max(1, min(rows - 1, int(rows * room / len(text) * 0.9)))  # the method left the bytes to us
     note = _left(result)
@@ -46,15 +49,16 @@ def ask(rpc: Rpc, context: Context, tool: Tool, arguments: dict[str, Any]) -> by
 
 
 def _left(result: Any) -> str:
+    """What the method itself left out, in words."""
     metadata = getattr(result, "metadata", None)
-    if metadata is None or not metadata.has_more:
-        return ""
-    cursor = metadata.next_cursor is not msgspec.UNSET
-    total = getattr(metadata, "total_count", None)
-    return (
-        f"{metadata.returned_count} of {total if isinstance(total, int) and total >= 0 else 'more'} rows; "
-        + ("repeat the call with cursor = metadata.nextCursor for the next, or narrow the filters" if cursor else "narrow the filters")
-    )
+    if isinstance(metadata, Metadata) and metadata.has_more:
+        rest = "narrow the filters"
+        if metadata.next_cursor is not msgspec.UNSET:
+            rest = f"repeat the call with cursor = metadata.nextCursor for the next, or {rest}"
+        return f"{metadata.returned_count} of {metadata.total_count} rows; {rest}"
+    if getattr(metadata, "did_truncate", None) is True:
+        return "shortened to fit: ask narrower, or with a larger maxTokens"
+    return ""
 
 
 def _noted(text: bytes, note: str) -> bytes:

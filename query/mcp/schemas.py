@@ -29,9 +29,26 @@ def input_schema(tool: Tool, method: Method) -> dict[str, Any]:
         members.pop(name, None)
     members["maxTokens"] = MAX_TOKENS
     for name, value in tool.defaults.items():
-        if name in members:
+        if name in members and isinstance(value, dict):
+            for inner, one in value.items():
+                members[name]["properties"][inner]["default"] = one
+        elif name in members:
             members[name]["default"] = value
-    return schema
+    return {**schema, "properties": {name: _switches(member) for name, member in members.items()}}
+
+
+def _switches(schema: dict[str, Any]) -> dict[str, Any]:
+    """An object of many booleans (a projection) in a quarter of the tokens."""
+    inside = schema.get("properties", {})
+    if len(inside) < 5 or any(one.get("type") != "boolean" for one in inside.values()):
+        return schema
+    on = ", ".join(name for name, one in inside.items() if one["default"])
+    off = ", ".join(name for name, one in inside.items() if not one["default"])
+    return {
+        "type": "object",
+        "additionalProperties": {"type": "boolean"},
+        "description": f"{schema.get('description', 'switches')}, as {{name: true or false}}. On: {on}. Off: {off}",
+    }
 
 
 def output_schema(method: Method) -> dict[str, Any]:

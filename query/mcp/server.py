@@ -20,7 +20,7 @@ from atf.query.mcp.answers import ask
 from atf.query.mcp.schemas import input_schema, output_schema
 from atf.query.mcp.tools import INSTRUCTIONS, offered
 from atf.query.mcp.wire import HEADER_MISMATCH, UNSUPPORTED_VERSION, Message, Refusal, parse, result_body
-from atf.query.rpc import INVALID_PARAMS, INVALID_REQUEST, MESSAGES, METHOD_NOT_FOUND, Rpc, RpcError
+from atf.query.rpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, MESSAGES, METHOD_NOT_FOUND, Rpc, RpcError, log
 
 MODERN = "2026-07-28"
 LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26")
@@ -79,6 +79,9 @@ class Server:
             return 200, result_body(message.id, self._modern(message, context) if modern else self._legacy(message, context))
         except Refusal as why:
             return why.status if modern or why.code in (HEADER_MISMATCH, UNSUPPORTED_VERSION) else 200, why.body(message.id)
+        except Exception:  # a client over standard input would wait for ever
+            log.exception("%s failed", message.method)
+            return 500 if modern else 200, Refusal(INTERNAL_ERROR, "the server's log has more").body(message.id)
 
     def _is_modern(self, message: Message, headers: Headers) -> bool:
         claimed = message.meta.get(PREFIX + "protocolVersion")

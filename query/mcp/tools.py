@@ -14,7 +14,7 @@ from typing import Any
 from atf.query.rpc import Method
 
 MOST_TOOLS = 10
-DEFAULT_TOKENS, LEAST_TOKENS, MOST_TOKENS = 4_000, 250, 50_000
+DEFAULT_TOKENS, LEAST_TOKENS, MOST_TOKENS = 4_000, 1_000, 50_000
 BYTES_PER_TOKEN = 4  # of JSON with names and numbers; a bound for planning, no count of a model's
 
 INSTRUCTIONS = """\
@@ -24,6 +24,9 @@ Ids are stable: a traceId, spanId or event id from one answer works in every too
 ...RelativeNs counts from the start of the trace. A span is one call from entry to return. Listings come as columns: the n-th value \
 of every column is the n-th row. An answer that was cut says so in `note` and has a cursor: repeat the call with it for the rest, \
 or narrow the filters, which is cheaper. Check `lost` of trace_info before you conclude that something did not happen."""
+
+# A spanId has the thread and the start in it.
+SPAN_MEMBERS = {"startTimeNs": False, "endTimeNs": False, "startRelativeNs": True, "selfTimeNs": True, "status": True}
 
 GLOSSARY = {
     "traceId": "from traces_list",
@@ -92,7 +95,7 @@ TOOLS = (
         "Single calls (spans) by function, thread, time, duration, depth or status; ordered by start, duration or self time. "
         "For 'the slowest calls of f' (orderBy duration, ascending false), 'which calls raised' (status exception), "
         "'what ran on this thread then'. Gives spanIds.",
-        {"shape": "columns", "limit": 50},
+        {"shape": "columns", "limit": 50, "projection": SPAN_MEMBERS},
     ),
     Tool(
         "spans.tree",
