@@ -56,6 +56,8 @@ def _left(result: Any) -> str:
         if metadata.next_cursor is not msgspec.UNSET:
             rest = f"repeat the call with cursor = metadata.nextCursor for the next, or {rest}"
         return f"{metadata.returned_count} of {metadata.total_count} rows; {rest}"
+    if isinstance(metadata, Metadata) and metadata.total_count == 0:
+        return "no row passes the filters; functions_top shows the names that there are, trace_info the threads and the times"
     if getattr(metadata, "did_truncate", None) is True:
         return "shortened to fit: ask narrower, or with a larger maxTokens"
     return ""

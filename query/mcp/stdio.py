@@ -85,7 +85,7 @@ class Stdio:
             try:
                 self.sink.write(body + b"\n")
                 self.sink.flush()
-            except (BrokenPipeError, ValueError):  # nobody reads any more; the end of the input follows
+            except (OSError, ValueError):  # nobody reads any more; the end of the input follows
                 pass
 
 
