@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 
 from atf.query.context import Context
+from atf.query.errors import INVALID_PARAMS, TOO_LARGE, RpcError
 from atf.query.mcp.tools import BYTES_PER_TOKEN, DEFAULT_TOKENS, LEAST_TOKENS, MOST_TOKENS, Tool
 from atf.query.pages import Metadata
 from atf.query.params import camel
-from atf.query.rpc import INVALID_PARAMS, TOO_LARGE, Rpc, RpcError
+from atf.query.rpc import Rpc
 
 _NOTE_BYTES = 400  # kept free for the note
 _MOST_TRIES = 6

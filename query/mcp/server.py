@@ -16,17 +16,19 @@ import msgspec
 
 from atf import __version__
 from atf.query.context import Context
+from atf.query.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, RpcError
 from atf.query.mcp.answers import ask
 from atf.query.mcp.schemas import input_schema, output_schema
 from atf.query.mcp.tools import INSTRUCTIONS, offered
-from atf.query.mcp.wire import HEADER_MISMATCH, UNSUPPORTED_VERSION, Message, Refusal, parse, result_body
-from atf.query.rpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, MESSAGES, METHOD_NOT_FOUND, Rpc, RpcError, log
+from atf.query.mcp.wire import HEADER_MISMATCH, UNSUPPORTED_VERSION, Message, Refusal, parse, result_body, said
+from atf.query.rpc import Rpc, error_body, log
 
 MODERN = "2026-07-28"
 LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26")
 BATCHES_IN = "2025-03-26"  # and in no other
 PREFIX = "io.modelcontextprotocol/"
 CAPABILITIES = {"tools": {"listChanged": False}}
+_BARE = b'{"jsonrpc":"2.0","id":null,'
 _CACHE = {"ttlMs": 300_000, "cacheScope": "public"}
 _HINTS = {"readOnlyHint": True, "destructiveHint": False, "idempotentHint": True, "openWorldHint": False}
 
@@ -90,7 +92,7 @@ class Server:
             raise Refusal(HEADER_MISMATCH, f"MCP-Protocol-Version is {header!r}, _meta says {claimed!r}")
         version = claimed if claimed is not None else header
         if version is not None and version != MODERN and version not in LEGACY:
-            raise Refusal(UNSUPPORTED_VERSION, str(version)[:100], {"supported": [MODERN, *LEGACY], "requested": version})
+            raise Refusal(UNSUPPORTED_VERSION, said(version), {"supported": [MODERN, *LEGACY], "requested": said(version)})
         return version == MODERN or message.method == "server/discover"
 
     def _modern(self, message: Message, context: Context) -> dict[str, Any]:
@@ -104,7 +106,7 @@ class Server:
             case "tools/call":
                 found = self._call(message, context)
             case _:
-                raise Refusal(METHOD_NOT_FOUND, str(message.method)[:100], status=404)
+                raise Refusal(METHOD_NOT_FOUND, said(message.method), status=404)
         return {"resultType": "complete", **found, "_meta": {PREFIX + "serverInfo": self.info}}
 
     def _legacy(self, message: Message, context: Context) -> dict[str, Any]:
@@ -119,7 +121,7 @@ class Server:
                 return self._list(message)
             case "tools/call":
                 return self._call(message, context)
-        raise Refusal(METHOD_NOT_FOUND, str(message.method)[:100])
+        raise Refusal(METHOD_NOT_FOUND, said(message.method))
 
     def _list(self, message: Message) -> dict[str, Any]:
         if message.params.get("cursor") is not None:
@@ -132,26 +134,26 @@ class Server:
             raise Refusal(INVALID_PARAMS, "tools/call takes name, a string, and arguments, an object", status=200)
         tool = self.tools.get(name.replace(".", "_"))
         if tool is None:
-            near = difflib.get_close_matches(name, list(self.tools), 3)
-            raise Refusal(INVALID_PARAMS, f"unknown tool {name[:100]!r}", {"known": list(self.tools), "didYouMean": near}, status=200)
+            near = difflib.get_close_matches(name[:100], list(self.tools), 3)
+            raise Refusal(INVALID_PARAMS, f"unknown tool {name!r}", {"known": list(self.tools), "didYouMean": near}, status=200)
         try:
             text = ask(self.rpc, context, tool, arguments or {})
         except RpcError as why:
-            error = {"error": {"code": why.code, "message": MESSAGES.get(why.code, "Error"), "data": why.data}}
-            return {"content": [{"type": "text", "text": msgspec.json.encode(error).decode()}], "isError": True}
+            error = b"{" + error_body(why.code, why.data).removeprefix(_BARE)
+            return {"content": [{"type": "text", "text": error.decode()}], "isError": True}
         return {"content": [{"type": "text", "text": text.decode()}], "structuredContent": msgspec.Raw(text), "isError": False}
 
 
 def _check_names(message: Message, headers: Mapping[str, str]) -> None:
     """What a proxy saw in the headers is what the body says."""
     if headers.get("mcp-method") != message.method:
-        raise Refusal(HEADER_MISMATCH, f"Mcp-Method is {headers.get('mcp-method')!r}, the method {str(message.method)[:100]!r}")
+        raise Refusal(HEADER_MISMATCH, f"Mcp-Method is {headers.get('mcp-method')!r}, the method {message.method!r}")
     if message.method == "tools/call":
-        said = headers.get("mcp-name")
-        if said is not None and said.startswith("=?base64?") and said.endswith("?="):
+        name = headers.get("mcp-name")
+        if name is not None and name.startswith("=?base64?") and name.endswith("?="):
             try:
-                said = base64.b64decode(said[9:-2], validate=True).decode()
+                name = base64.b64decode(name[9:-2], validate=True).decode()
             except ValueError:
                 raise Refusal(HEADER_MISMATCH, "Mcp-Name is no Base64") from None
-        if said != message.params.get("name"):
-            raise Refusal(HEADER_MISMATCH, f"Mcp-Name is {said!r}, params.name {str(message.params.get('name'))[:100]!r}")
+        if name != message.params.get("name"):
+            raise Refusal(HEADER_MISMATCH, f"Mcp-Name is {name!r}, params.name {message.params.get('name')!r}")

@@ -17,9 +17,10 @@ from typing import IO
 import msgspec
 
 from atf.query.context import DEFAULT_TIMEOUT_S, Context
+from atf.query.errors import INVALID_REQUEST
 from atf.query.mcp.server import Server
 from atf.query.mcp.wire import Message, Refusal, parse
-from atf.query.rpc import INVALID_REQUEST, Rpc
+from atf.query.rpc import Rpc
 
 MOST_LINE_BYTES = 1 << 20
 _WORKERS = 4

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
-from atf.query.rpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, MAX_BATCH, METHOD_NOT_FOUND, PARSE_ERROR
-from atf.query.rpc import MESSAGES as RPC_MESSAGES
+from atf.query.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, shown
+from atf.query.errors import MESSAGES as RPC_MESSAGES
+from atf.query.rpc import MAX_BATCH
 
 HEADER_MISMATCH, UNSUPPORTED_VERSION = -32020, -32022
 MESSAGES = {
@@ -19,6 +20,11 @@ MESSAGES = {
     UNSUPPORTED_VERSION: "Unsupported protocol version",
     **{code: RPC_MESSAGES[code] for code in (PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR)},
 }
+
+
+def said(text: Any, most: int = 100) -> str:
+    """What a client sent, for an error: not long, and without what JSON cannot say (half a surrogate pair)."""
+    return shown(text, most).encode("utf-8", "backslashreplace").decode()
 
 
 class Refusal(Exception):
@@ -29,7 +35,7 @@ class Refusal(Exception):
         self.code, self.reason, self.data, self.status, self.id = code, reason, data, status, id
 
     def body(self, id: bytes | None = None) -> bytes:
-        error = {"code": self.code, "message": f"{MESSAGES[self.code]}: {self.reason}"}
+        error = {"code": self.code, "message": f"{MESSAGES[self.code]}: {said(self.reason, 300)}"}
         if self.data is not None:
             error["data"] = self.data
         return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (id or self.id or b"null", msgspec.json.encode(error))

@@ -162,6 +162,7 @@ def test_mcp_name_is_the_tool(ask, said, fits):
         (b'{"jsonrpc":"1.0","id":1,"method":"ping"}', -32600),
         (b'{"jsonrpc":"2.0","id":1,"method":3}', -32600),
         (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}', -32600),
+        (b'{"jsonrpc":"2.0","id":1e999,"method":"ping"}', -32700),
     ],
 )
 def test_bodies_that_are_no_message(ask, body, code):
@@ -201,6 +202,26 @@ def test_unknown_tools_are_errors_of_the_protocol(ask, name):
     assert (status, reply["error"]["code"]) == (200, -32602)
     if name == "trace_inf":
         assert reply["error"]["data"]["didYouMean"] == ["trace_info"]
+
+
+HALF = b'"\\ud800"'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"jsonrpc":"2.0","id":1,"method":%b}' % HALF,
+        b'{"jsonrpc":"2.0","id":%b,"method":"ping"}' % HALF,
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":%b}}' % HALF,
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"trace_info","arguments":{"traceId":%b}}}' % HALF,
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"trace_info","arguments":{%b:1}}}' % HALF,
+        b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":%b}}}' % HALF,
+        b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":%b}}' % HALF,
+    ],
+)
+def test_half_a_surrogate_pair_gets_an_answer(ask, body):
+    _, reply = ask(body)
+    assert reply.get("error", {}).get("code") != -32603
 
 
 def test_the_dotted_name_is_understood(ask):

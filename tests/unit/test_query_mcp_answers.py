@@ -127,7 +127,7 @@ def careless(context, params):
 
 def single(result, run, params=Asked, **more):
     rpc = Rpc([Method("a.b", params, result, run, "")])
-    return lambda **arguments: msgspec.json.decode(ask(rpc, Context(None), Tool("a.b", "", "", **more), arguments))
+    return lambda **arguments: msgspec.json.decode(ask(rpc, Context(Traces(".")), Tool("a.b", "", "", **more), arguments))
 
 
 def test_a_method_that_gives_too_much_is_asked_for_less():

@@ -14,6 +14,7 @@ from atf.query.mcp.server import Server
 from atf.query.mcp.stdio import MOST_LINE_BYTES, Stdio
 from atf.query.params import Params, Result
 from atf.query.rpc import Method, Rpc
+from atf.query.traces import Traces
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -38,7 +39,7 @@ class Talk:
 
         def serve():
             with source, sink:
-                Stdio(server, lambda: Context(None), source, sink).serve()
+                Stdio(server, lambda: Context(Traces(".")), source, sink).serve()
 
         self.thread = threading.Thread(target=serve)
         self.thread.start()
@@ -120,6 +121,6 @@ def test_lines_that_are_no_messages(talk):
 def test_a_client_that_is_gone_breaks_nothing():
     sink = os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb")
     source = io.BytesIO(b'{"jsonrpc":"2.0","id":3,"method":"ping"}\n' * 3)
-    Stdio(Server(Rpc([])), lambda: Context(None), source, sink).serve()
+    Stdio(Server(Rpc([])), lambda: Context(Traces(".")), source, sink).serve()
     with pytest.raises(OSError):
         sink.close()
