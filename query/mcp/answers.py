@@ -23,7 +23,7 @@ def ask(rpc: Rpc, context: Context, tool: Tool, arguments: dict[str, Any]) -> by
     names = {one.encode_name for one in msgspec.structs.fields(method.params)}
     params = {name if name in names else camel(name): value for name, value in arguments.items()}
     tokens = params.get("maxTokens", DEFAULT_TOKENS) if "maxTokens" in names else params.pop("maxTokens", DEFAULT_TOKENS)
-    if not isinstance(tokens, int) or isinstance(tokens, bool) or not LEAST_TOKENS <= tokens <= MOST_TOKENS:
+    if not isinstance(tokens, int) or not LEAST_TOKENS <= tokens <= MOST_TOKENS:
         raise RpcError(INVALID_PARAMS, {"param": "maxTokens", "reason": f"is an integer from {LEAST_TOKENS} to {MOST_TOKENS}"})
     for name, value in tool.defaults.items():
         if name in names and isinstance(value, dict) and isinstance(params.get(name, {}), dict):

@@ -16,11 +16,11 @@ import msgspec
 
 from atf import __version__
 from atf.query.context import Context
-from atf.query.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, RpcError
+from atf.query.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, RpcError, shown
 from atf.query.mcp.answers import ask
 from atf.query.mcp.schemas import input_schema, output_schema
 from atf.query.mcp.tools import INSTRUCTIONS, offered
-from atf.query.mcp.wire import HEADER_MISMATCH, UNSUPPORTED_VERSION, Message, Refusal, parse, result_body, said
+from atf.query.mcp.wire import HEADER_MISMATCH, UNSUPPORTED_VERSION, Message, Refusal, parse, result_body
 from atf.query.rpc import Rpc, error_body, log
 
 MODERN = "2026-07-28"
@@ -92,7 +92,7 @@ class Server:
             raise Refusal(HEADER_MISMATCH, f"MCP-Protocol-Version is {header!r}, _meta says {claimed!r}")
         version = claimed if claimed is not None else header
         if version is not None and version != MODERN and version not in LEGACY:
-            raise Refusal(UNSUPPORTED_VERSION, said(version), {"supported": [MODERN, *LEGACY], "requested": said(version)})
+            raise Refusal(UNSUPPORTED_VERSION, shown(version), {"supported": [MODERN, *LEGACY], "requested": shown(version)})
         return version == MODERN or message.method == "server/discover"
 
     def _modern(self, message: Message, context: Context) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class Server:
             case "tools/call":
                 found = self._call(message, context)
             case _:
-                raise Refusal(METHOD_NOT_FOUND, said(message.method), status=404)
+                raise Refusal(METHOD_NOT_FOUND, shown(message.method), status=404)
         return {"resultType": "complete", **found, "_meta": {PREFIX + "serverInfo": self.info}}
 
     def _legacy(self, message: Message, context: Context) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class Server:
                 return self._list(message)
             case "tools/call":
                 return self._call(message, context)
-        raise Refusal(METHOD_NOT_FOUND, said(message.method))
+        raise Refusal(METHOD_NOT_FOUND, shown(message.method))
 
     def _list(self, message: Message) -> dict[str, Any]:
         if message.params.get("cursor") is not None:

@@ -22,11 +22,6 @@ MESSAGES = {
 }
 
 
-def said(text: Any, most: int = 100) -> str:
-    """What a client sent, for an error: not long, and without what JSON cannot say (half a surrogate pair)."""
-    return shown(text, most).encode("utf-8", "backslashreplace").decode()
-
-
 class Refusal(Exception):
     """A message that gets an error of the protocol. status: of HTTP."""
 
@@ -35,7 +30,7 @@ class Refusal(Exception):
         self.code, self.reason, self.data, self.status, self.id = code, reason, data, status, id
 
     def body(self, id: bytes | None = None) -> bytes:
-        error = {"code": self.code, "message": f"{MESSAGES[self.code]}: {said(self.reason, 300)}"}
+        error = {"code": self.code, "message": f"{MESSAGES[self.code]}: {shown(self.reason, 300)}"}
         if self.data is not None:
             error["data"] = self.data
         return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (id or self.id or b"null", msgspec.json.encode(error))

@@ -136,6 +136,11 @@ def test_answers_that_are_none(body):
         Client(Says(body)).trace_info(trace_id="x")
 
 
+def test_an_answer_to_another_request_is_none():
+    with pytest.raises(atf.query.TransportError, match="to request 9"):
+        Client(Says(b'{"id":9,"result":{}}')).call("a")
+
+
 def test_error_codes_of_another_version_and_batches_that_lack_members():
     with pytest.raises(atf.query.RpcError) as error:
         Client(Says(b'{"jsonrpc":"2.0","id":1,"error":{"code":-32077,"message":"New"}}')).trace_info(trace_id="x")

@@ -66,6 +66,7 @@ def test_an_answer_shrinks_with_its_tokens_and_the_cursor_goes_on(call):
         page = call("spans_list", limit=10_000, maxTokens=LEAST_TOKENS, **({"cursor": cursor} if cursor else {}))
         seen += page["spans"]["spanId"]
         pages += 1
+        assert page["metadata"]["limit"] == 10_000  # the method itself knew how many bytes there were
         cursor = page["metadata"].get("nextCursor")
         if cursor is None:
             break
