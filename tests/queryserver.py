@@ -1,4 +1,4 @@
-"""A real query server in a process of its own, over the traces of tests/doctraces.py."""
+"""A real query server in a process of its own, as a user starts it."""
 
 import contextlib
 import http.client
@@ -7,7 +7,6 @@ import pathlib
 import socket
 import subprocess
 import sys
-import time
 
 import atf
 
@@ -25,33 +24,24 @@ def free_port():
         return one.getsockname()[1]
 
 
-def answers(port):
-    try:
-        one = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-        one.request("GET", "/healthz")
-        return one.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        one.close()
-
-
 @contextlib.contextmanager
-def serving(root, *options, ready=answers, port=None):
-    """The port of a server of the traces below `root`; it is stopped with SIGTERM and must exit 0."""
-    port = free_port() if port is None else port
-    words = [sys.executable, "-m", "atf.query", "--trace-root", str(root), *(["--port", str(port)] if port else []), *options]
-    process = subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=root)
+def serving(root, *options):
+    """The address that a server of the traces below `root` prints; it is stopped with SIGTERM and must exit 0."""
+    where = [] if "--uds" in options else ["--port", "0"]
+    words = [sys.executable, "-m", "atf.query", "--trace-root", str(root), *where, *map(str, options)]
+    process = subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root)
     try:
-        until = time.monotonic() + 30
-        while not ready(port):
-            assert process.poll() is None and time.monotonic() < until, process.stdout.read()
-            time.sleep(0.05)
-        yield port
+        address = process.stdout.readline().strip()
+        assert address, process.communicate(timeout=30)[1]
+        yield address
     finally:
         process.terminate()
-        said, _ = process.communicate(timeout=30)
-    assert process.returncode == 0, said
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 0 and "Traceback" not in said, said
+
+
+def port_of(address):
+    return int(address.split(":")[2].split("/")[0])
 
 
 def post(port, body, path="/mcp", **headers):

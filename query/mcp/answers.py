@@ -17,8 +17,8 @@ _NOTE_BYTES = 400  # kept free for the note
 _MOST_TRIES = 6
 
 
-def ask(rpc: Rpc, context: Context, tool: Tool, arguments: dict[str, Any]) -> bytes:
-    """The result of a tool as a JSON object of at most `maxTokens`. Raises RpcError."""
+def ask(rpc: Rpc, context: Context, tool: Tool, arguments: dict[str, Any]) -> tuple[bytes, int | None]:
+    """(the result of a tool as a JSON object of at most `maxTokens`, its rows when it is a listing). Raises RpcError."""
     method = rpc.methods[tool.method]
     names = {one.encode_name for one in msgspec.structs.fields(method.params)}
     params = {name if name in names else camel(name): value for name, value in arguments.items()}
@@ -33,20 +33,20 @@ def ask(rpc: Rpc, context: Context, tool: Tool, arguments: dict[str, Any]) -> by
     if "maxTokens" in names:
         params["maxTokens"] = tokens
     room = tokens * BYTES_PER_TOKEN - _NOTE_BYTES
-    context.answer_bytes = min(context.answer_bytes, room)
+    context = context.one(room)
     result: Any = None
     for _ in range(_MOST_TRIES):
         result = rpc.call(context, tool.method, params)
         text = msgspec.json.encode(result)
-        rows = getattr(getattr(result, "metadata", None), "returned_count", 0)
-        if len(text) <= room or rows < 2 or "limit" not in names:
+        rows = getattr(getattr(result, "metadata", None), "returned_count", None)
+        if len(text) <= room or rows is None or rows < 2 or "limit" not in names:
             break
         params["limit"] = max(1, min(rows - 1, int(rows * room / len(text) * 0.9)))  # the method left the bytes to us
     note = _left(result)
     if len(text) > room:
         text, cut = shortened(text, room)
         note = " ".join([*cut, *([note] if note else [])])
-    return _noted(text, note)
+    return _noted(text, note), rows
 
 
 def _left(result: Any) -> str:

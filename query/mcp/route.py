@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from atf.query.context import Context
+from atf.query.errors import TOO_LARGE
 from atf.query.mcp.server import Server
-from atf.query.rpc import Rpc
+from atf.query.rpc import Reply
+from atf.query.serve.app import OverTime, Service
+from atf.query.serve.limits import Gone, Refused, read_body
+
+_HEADERS = ("mcp-protocol-version", "mcp-method", "mcp-name")
 
 
-def mcp_route(rpc: Rpc, new_context: Callable[[], Context]) -> Route:
-    """The route. What guards /rpc (Host, Origin, token, sizes, rates) stands before it."""
-    server = Server(rpc)
+def mcp_route(service: Service) -> Route:
+    """The route: behind the same guard, with the same limits, workers, logs and counts as /rpc."""
+    server, settings = Server(service.rpc), service.settings
 
     async def answer(request: Request) -> Response:
-        if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
-            return PlainTextResponse("send application/json\n", 415)
-        body = await request.body()
-        headers = {name: request.headers[name] for name in ("mcp-protocol-version", "mcp-method", "mcp-name") if name in request.headers}
-        status, reply = await asyncio.to_thread(server.answer, body, new_context(), headers)
-        return Response(status_code=status) if reply is None else Response(reply, status, media_type="application/json")
+        headers = {name: request.headers[name] for name in _HEADERS if name in request.headers}
+        try:
+            body = await read_body(request.scope, request.receive, settings.body_bytes, settings.body_timeout_s)
+            context = service.context(request.scope)
+            try:
+                found = await service.perform(request.receive, context, lambda: server.answer(body, context, headers))
+            except OverTime:
+                reason = f"took longer than {settings.timeout_s:g} s"
+                data = {"reason": reason, "hint": "narrow the time window, name functions or threads"}
+                found = server.refuse(body, TOO_LARGE, data, headers)
+        except Refused as why:
+            service.refused(why.status, request.scope)
+            return PlainTextResponse(why.said + "\n", why.status)
+        except Gone:
+            service.refused(499, request.scope)
+            return Response(status_code=499)  # nobody reads it
+        service.done(request.scope, Reply(found.body, found.calls))
+        more = {"Connection": "close"} if context.crowded else None
+        return Response(found.body, found.status, more, "application/json" if found.body is not None else None)
 
     return Route("/mcp", answer, methods=["POST"])

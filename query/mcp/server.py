@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import difflib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -20,8 +21,8 @@ from atf.query.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, ME
 from atf.query.mcp.answers import ask
 from atf.query.mcp.schemas import input_schema, output_schema
 from atf.query.mcp.tools import INSTRUCTIONS, offered
-from atf.query.mcp.wire import HEADER_MISMATCH, UNSUPPORTED_VERSION, Message, Refusal, parse, result_body
-from atf.query.rpc import Rpc, error_body, log
+from atf.query.mcp.wire import HEADER_MISMATCH, UNSUPPORTED_VERSION, Answer, Message, Refusal, parse, result_body
+from atf.query.rpc import Done, Rpc, error_body, log
 
 MODERN = "2026-07-28"
 LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26")
@@ -33,6 +34,7 @@ _CACHE = {"ttlMs": 300_000, "cacheScope": "public"}
 _HINTS = {"readOnlyHint": True, "destructiveHint": False, "idempotentHint": True, "openWorldHint": False}
 
 Headers = Mapping[str, str] | None  # by lower-case name; None: a transport that has none
+Call = Callable[[], tuple[dict[str, Any], Done]]
 
 
 class Server:
@@ -55,8 +57,8 @@ class Server:
             for tool in tools
         ]
 
-    def answer(self, body: bytes, context: Context, headers: Headers = None) -> tuple[int, bytes | None]:
-        """(HTTP status, the body to send): 202 and None when there is nothing to answer."""
+    def answer(self, body: bytes, context: Context, headers: Headers = None) -> Answer:
+        """What a body is answered: one message, or in one revision a batch of them."""
         try:
             found = parse(body)
             if isinstance(found, Message):
@@ -64,26 +66,44 @@ class Server:
             if headers is not None and headers.get("mcp-protocol-version", BATCHES_IN) != BATCHES_IN:
                 raise Refusal(INVALID_REQUEST, f"batches are of revision {BATCHES_IN} only")
         except Refusal as why:
-            return why.status, why.body()
-        answers = [one.body() if isinstance(one, Refusal) else self.handle(one, context, headers)[1] for one in found]
-        bodies = [one for one in answers if one is not None]
-        return (200, b"[" + b",".join(bodies) + b"]") if bodies else (202, None)
+            return Answer(why.status, why.body(), [Done("", why.code)])
+        answers = [Answer(400, one.body(), [Done("", one.code)]) if isinstance(one, Refusal) else self.handle(one, context, headers) for one in found]
+        bodies, calls = [one.body for one in answers if one.body is not None], [call for one in answers for call in one.calls]
+        return Answer(200, b"[" + b",".join(bodies) + b"]", calls) if bodies else Answer(202, None, calls)
 
-    def handle(self, message: Message, context: Context, headers: Headers = None) -> tuple[int, bytes | None]:
+    def handle(self, message: Message, context: Context, headers: Headers = None) -> Answer:
         """As `answer`, for one message that was parsed."""
+        return self._handled(message, headers, lambda: self._called(message, context))
+
+    def refuse(self, body: bytes, code: int, data: Any, headers: Headers = None) -> Answer:
+        """The answer to a call that was given up."""
+        try:
+            found = parse(body)
+            if isinstance(found, Message):
+                return self._handled(found, headers, lambda: (_failed(code, data), Done("", code)))
+        except Refusal:
+            pass
+        return Answer(200, error_body(code, data), [Done("", code)])
+
+    def _handled(self, message: Message, headers: Headers, call: Call) -> Answer:
         if message.id is None or message.method is None:
-            return 202, None
-        modern = False
+            return Answer(202, None)
+        modern, started, done = False, time.perf_counter(), Done("", 0)
         try:
             modern = self._is_modern(message, headers)
             if modern and headers is not None:
                 _check_names(message, headers)
-            return 200, result_body(message.id, self._modern(message, context) if modern else self._legacy(message, context))
+            result, done = self._modern(message, call) if modern else self._legacy(message, call)
+            answer = Answer(200, result_body(message.id, result), [done])
         except Refusal as why:
-            return why.status if modern or why.code in (HEADER_MISMATCH, UNSUPPORTED_VERSION) else 200, why.body(message.id)
+            status = why.status if modern or why.code in (HEADER_MISMATCH, UNSUPPORTED_VERSION) else 200
+            answer = Answer(status, why.body(message.id), [Done("", why.code)])
         except Exception:  # a client over standard input would wait for ever
             log.exception("%s failed", message.method)
-            return 500 if modern else 200, Refusal(INTERNAL_ERROR, "the server's log has more").body(message.id)
+            body = Refusal(INTERNAL_ERROR, "the server's log has more").body(message.id)
+            answer = Answer(500 if modern else 200, body, [Done("", INTERNAL_ERROR)])
+        answer.calls[0].duration_ms = round((time.perf_counter() - started) * 1000, 3)
+        return answer
 
     def _is_modern(self, message: Message, headers: Headers) -> bool:
         claimed = message.meta.get(PREFIX + "protocolVersion")
@@ -95,32 +115,35 @@ class Server:
             raise Refusal(UNSUPPORTED_VERSION, shown(version), {"supported": [MODERN, *LEGACY], "requested": shown(version)})
         return version == MODERN or message.method == "server/discover"
 
-    def _modern(self, message: Message, context: Context) -> dict[str, Any]:
+    def _modern(self, message: Message, call: Call) -> tuple[dict[str, Any], Done]:
         if PREFIX + "protocolVersion" not in message.meta or not isinstance(message.meta.get(PREFIX + "clientCapabilities"), dict):
             raise Refusal(INVALID_PARAMS, f"_meta needs {PREFIX}protocolVersion and {PREFIX}clientCapabilities")
+        done = Done(str(message.method), 0)
         match message.method:
             case "server/discover":
                 found = {"supportedVersions": [MODERN, *LEGACY], "capabilities": CAPABILITIES, "instructions": INSTRUCTIONS, **_CACHE}
             case "tools/list":
                 found = {**self._list(message), **_CACHE}
             case "tools/call":
-                found = self._call(message, context)
+                found, done = call()
             case _:
                 raise Refusal(METHOD_NOT_FOUND, shown(message.method), status=404)
-        return {"resultType": "complete", **found, "_meta": {PREFIX + "serverInfo": self.info}}
+        return {"resultType": "complete", **found, "_meta": {PREFIX + "serverInfo": self.info}}, done
 
-    def _legacy(self, message: Message, context: Context) -> dict[str, Any]:
+    def _legacy(self, message: Message, call: Call) -> tuple[dict[str, Any], Done]:
+        done = Done(str(message.method), 0)
         match message.method:
             case "initialize":
                 asked = message.params.get("protocolVersion")
                 version = asked if asked in LEGACY else LEGACY[0]
-                return {"protocolVersion": version, "capabilities": CAPABILITIES, "serverInfo": self.info, "instructions": INSTRUCTIONS}
+                found = {"protocolVersion": version, "capabilities": CAPABILITIES, "serverInfo": self.info, "instructions": INSTRUCTIONS}
+                return found, done
             case "ping":
-                return {}
+                return {}, done
             case "tools/list":
-                return self._list(message)
+                return self._list(message), done
             case "tools/call":
-                return self._call(message, context)
+                return call()
         raise Refusal(METHOD_NOT_FOUND, shown(message.method))
 
     def _list(self, message: Message) -> dict[str, Any]:
@@ -128,7 +151,7 @@ class Server:
             raise Refusal(INVALID_PARAMS, "the tools are on one page: there is no cursor", status=200)
         return {"tools": self.listing}
 
-    def _call(self, message: Message, context: Context) -> dict[str, Any]:
+    def _called(self, message: Message, context: Context) -> tuple[dict[str, Any], Done]:
         name, arguments = message.params.get("name"), message.params.get("arguments")
         if not isinstance(name, str) or not isinstance(arguments, (dict, type(None))):
             raise Refusal(INVALID_PARAMS, "tools/call takes name, a string, and arguments, an object", status=200)
@@ -137,11 +160,17 @@ class Server:
             near = difflib.get_close_matches(name[:100], list(self.tools), 3)
             raise Refusal(INVALID_PARAMS, f"unknown tool {name!r}", {"known": list(self.tools), "didYouMean": near}, status=200)
         try:
-            text = ask(self.rpc, context, tool, arguments or {})
+            text, rows = ask(self.rpc, context, tool, arguments or {})
         except RpcError as why:
-            error = b"{" + error_body(why.code, why.data).removeprefix(_BARE)
-            return {"content": [{"type": "text", "text": error.decode()}], "isError": True}
-        return {"content": [{"type": "text", "text": text.decode()}], "structuredContent": msgspec.Raw(text), "isError": False}
+            return _failed(why.code, why.data), Done(tool.method, why.code)
+        content = {"content": [{"type": "text", "text": text.decode()}], "structuredContent": msgspec.Raw(text), "isError": False}
+        return content, Done(tool.method, 0, rows)
+
+
+def _failed(code: int, data: Any) -> dict[str, Any]:
+    """A tool's error, for a model to read and to repair."""
+    error = b"{" + error_body(code, data).removeprefix(_BARE)
+    return {"content": [{"type": "text", "text": error.decode()}], "isError": True}
 
 
 def _check_names(message: Message, headers: Mapping[str, str]) -> None:

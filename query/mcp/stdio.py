@@ -16,7 +16,7 @@ from typing import IO
 
 import msgspec
 
-from atf.query.context import DEFAULT_TIMEOUT_S, Context
+from atf.query.context import Context
 from atf.query.errors import INVALID_REQUEST
 from atf.query.mcp.server import Server
 from atf.query.mcp.wire import Message, Refusal, parse
@@ -62,7 +62,7 @@ class Stdio:
             pool.submit(self._one, found, id, context)
 
     def _one(self, message: Message, id: str | int, context: Context) -> None:
-        _, body = self.server.handle(message, context)
+        body = self.server.handle(message, context).body
         with self._lock:
             if self._running.get(id) is context:
                 del self._running[id]
@@ -70,7 +70,7 @@ class Stdio:
             self._send(body)
 
     def _batch(self, line: bytes, context: Context) -> None:
-        _, body = self.server.answer(line, context)
+        body = self.server.answer(line, context).body
         if body is not None:
             self._send(body)
 
@@ -90,20 +90,16 @@ class Stdio:
                 pass
 
 
-def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m atf.query mcp", description="Answers an assistant over standard input and output.")
-    parser.add_argument("--trace-root", metavar="DIR", default=".", help="the traces below DIR (default: here)")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", default=DEFAULT_TIMEOUT_S, help="the longest that one call may take")
-    args = parser.parse_args(argv)
-
+def serve(args: argparse.Namespace) -> int:
+    """Serves standard input and output until the input ends; the exit status."""
+    from atf._core import busguard
+    from atf.query.commandline import trace_root
     from atf.query.methods import all_methods
     from atf.query.traces import Traces
 
-    traces = Traces(args.trace_root)
+    traces = Traces(trace_root(args), args.cache_size, args.cache_ttl)
+    busguard.install()
     with os.fdopen(os.dup(1), "wb") as sink:
         os.dup2(2, 1)
-        try:
-            Stdio(Server(Rpc(all_methods())), lambda: Context(traces, args.timeout), sys.stdin.buffer, sink).serve()
-        except KeyboardInterrupt:
-            return 130
+        Stdio(Server(Rpc(all_methods())), lambda: Context(traces, args.timeout, args.max_answer), sys.stdin.buffer, sink).serve()
     return 0

@@ -12,7 +12,7 @@ import msgspec
 
 from atf.query.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, shown
 from atf.query.errors import MESSAGES as RPC_MESSAGES
-from atf.query.rpc import MAX_BATCH
+from atf.query.rpc import MAX_BATCH, Done
 
 HEADER_MISMATCH, UNSUPPORTED_VERSION = -32020, -32022
 MESSAGES = {
@@ -48,6 +48,15 @@ class Message:
     def meta(self) -> dict[str, Any]:
         found = self.params.get("_meta")
         return found if isinstance(found, dict) else {}
+
+
+@dataclass
+class Answer:
+    """status: of HTTP. body: None when there is nothing to answer. calls: what was done, for logs and counts."""
+
+    status: int
+    body: bytes | None
+    calls: list[Done] = field(default_factory=list)
 
 
 def result_body(id: bytes, result: Any) -> bytes:

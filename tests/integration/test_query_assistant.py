@@ -26,8 +26,8 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def port(root):
-    with queryserver.serving(root) as found:
-        yield found
+    with queryserver.serving(root) as address:
+        yield queryserver.port_of(address)
 
 
 class Pipes:
@@ -153,6 +153,32 @@ def test_what_a_process_prints_does_not_reach_the_assistant(root, tmp_path):
 
 def test_an_assistant_needs_no_web_server(root):
     """What pipes need not, they do not load."""
-    code = "import sys; from atf.query.__main__ import main; main(['mcp']); print('starlette' in sys.modules, file=sys.stderr)"
+    code = "import sys; from atf.query.__main__ import main; main(['mcp', '--trace-root', '.']); print('starlette' in sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], env=queryserver.environment(), input=b"", capture_output=True, timeout=30)
     assert done.stderr.strip() == b"False", done.stderr
+
+
+CALL = {"name": "trace_info", "arguments": {"traceId": doctraces.MONDAY}}
+BODY = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": CALL})
+
+
+def test_the_guard_of_rpc_stands_before_it(root, tmp_path):
+    """Host, Origin, token, size and rate: none of it is left to the assistant's good will."""
+    token = tmp_path / "token"
+    with queryserver.serving(root, "--token-file", token, "--rate", "3", "--access-log", tmp_path / "log") as address:
+        port = queryserver.port_of(address)
+        allowed = {"Authorization": f"Bearer {token.read_text().strip()}"}
+        assert queryserver.post(port, BODY)[0] == 401
+        assert queryserver.post(port, BODY, **allowed, Host="evil.example")[0] == 403
+        assert queryserver.post(port, BODY, **allowed, Origin="http://evil.example")[0] == 403
+        assert queryserver.post(port, BODY + " " * (1 << 20), **allowed)[0] == 413
+        results = [json.loads(queryserver.post(port, BODY, **allowed)[2])["result"] for _ in range(12)]
+        refused = [json.loads(one["content"][0]["text"])["error"] for one in results if one["isError"]]
+        assert 0 < len(refused) < 12 and {one["code"] for one in refused} == {-32001} and refused[0]["data"]["retryAfterMs"]
+        one = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        one.request("GET", "/metrics", headers=allowed)
+        counted = one.getresponse().read().decode()
+        one.close()
+        assert f'atf_query_requests_total{{method="trace.info",code="-32001"}} {len(refused)}' in counted
+    log = (tmp_path / "log").read_text().splitlines()
+    assert len([line for line in log if " trace.info " in line]) == 12 and [line for line in log if "status=403" in line]

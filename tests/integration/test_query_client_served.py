@@ -22,14 +22,14 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def port(root):
+def url(root):
     with queryserver.serving(root) as found:
         yield found
 
 
 @pytest.fixture
-def client(port):
-    with atf.query.connect(f"http://127.0.0.1:{port}", trace_id=doctraces.MONDAY) as made:
+def client(url):
+    with atf.query.connect(url.removesuffix("/rpc"), trace_id=doctraces.MONDAY) as made:
         yield made
 
 
@@ -63,10 +63,27 @@ def test_a_connection_that_the_server_closed_is_made_again(client):
     assert client.trace_info().event_count == 150
 
 
-def test_a_path_that_is_no_rpc(port):
-    with atf.query.connect(f"http://127.0.0.1:{port}/elsewhere") as client, pytest.raises(atf.query.TransportError) as error:
+def test_a_path_that_is_no_rpc(url):
+    with atf.query.connect(url + "/elsewhere") as client, pytest.raises(atf.query.TransportError) as error:
         client.call("trace.info", {})
     assert error.value.status == 404
+
+
+def test_a_unix_socket(root, tmp_path):
+    with queryserver.serving(root, "--uds", tmp_path / "s") as address, atf.query.connect(address, trace_id=doctraces.MONDAY) as client:
+        assert address == f"unix:{tmp_path}/s" and client.trace_info().event_count == 150
+
+
+def test_a_server_that_asks_for_a_token(root, tmp_path):
+    file = tmp_path / "token"
+    with queryserver.serving(root, "--token-file", file) as url:
+        for more in ({}, {"token": "another word"}):
+            with atf.query.connect(url, **more) as client, pytest.raises(atf.query.TransportError, match="token") as error:
+                client.call("trace.info", [doctraces.MONDAY])
+            assert error.value.status == 401
+        for more in ({"token": file.read_text().strip()}, {"token_file": file}):
+            with atf.query.connect(url, **more) as client:
+                assert client.trace_info(trace_id=doctraces.MONDAY).event_count == 150
 
 
 class Odd:

@@ -27,8 +27,8 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def port(root):
-    with queryserver.serving(root) as found:
-        yield found
+    with queryserver.serving(root) as address:
+        yield queryserver.port_of(address)
 
 
 @pytest.mark.skipif(not RUNNER.exists() or not NODE.exists(), reason="make conformance fetches the runner")

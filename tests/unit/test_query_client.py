@@ -195,11 +195,12 @@ def test_each_method_passes_all_its_params_on(client):
     sent = []
     client._ask = lambda method, params, result: sent.append((method, params, result))
     client.trace_id = "t"
-    for method in all_methods():
+    methods = [method for method in all_methods() if not method.name.startswith("rpc.")]
+    for method in methods:
         fields = {one.name: one.encode_name for one in msgspec.structs.fields(method.params)}
         getattr(client, method.name.replace(".", "_"))(**dict.fromkeys(fields, 1))
         assert sent.pop() == (method.name, dict.fromkeys(fields.values(), 1), method.result)
-    assert set(RESULTS) == {method.name for method in all_methods()} and issubclass(Client, ClientMethods)
+    assert set(RESULTS) == {method.name for method in methods} and issubclass(Client, ClientMethods)
 
 
 def test_import_is_light():

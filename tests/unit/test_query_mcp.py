@@ -37,8 +37,8 @@ def server():
 def ask(server, traces):
     def asked(message, headers=None):
         body = message if isinstance(message, bytes) else msgspec.json.encode(message)
-        status, reply = server.answer(body, Context(traces), headers)
-        return status, None if reply is None else msgspec.json.decode(reply)
+        found = server.answer(body, Context(traces), headers)
+        return found.status, None if found.body is None else msgspec.json.decode(found.body)
 
     return asked
 
@@ -260,13 +260,34 @@ def test_a_method_that_breaks_is_an_error_and_says_nothing_of_itself(traces, cap
         raise RuntimeError("secret")
 
     server = Server(Rpc([Method("traces.list", Nothing, Empty, run, "")]))
-    _, reply = server.answer(msgspec.json.encode(request("tools/call", {"name": "traces_list"})), Context(traces))
+    reply = server.answer(msgspec.json.encode(request("tools/call", {"name": "traces_list"})), Context(traces)).body
     assert b"-32603" in reply and b"isError" in reply and b"secret" not in reply
     server.tools["traces_list"] = None  # a fault of our own
-    _, reply = server.answer(msgspec.json.encode(request("tools/call", {"name": "traces_list"})), Context(traces))
+    reply = server.answer(msgspec.json.encode(request("tools/call", {"name": "traces_list"})), Context(traces)).body
     server.tools["traces_list"] = object()
-    _, reply = server.answer(msgspec.json.encode(request("tools/call", {"name": "traces_list"})), Context(traces))
+    reply = server.answer(msgspec.json.encode(request("tools/call", {"name": "traces_list"})), Context(traces)).body
     assert msgspec.json.decode(reply)["error"]["code"] == -32603
+
+
+def test_a_call_that_was_given_up_is_answered_in_its_era(server):
+    for message, headers in ((request("tools/call", INFO, id="a"), {}), modern("tools/call", INFO)):
+        found = server.refuse(msgspec.json.encode(message), -32003, {"reason": "took longer"}, headers)
+        result = msgspec.json.decode(found.body)["result"]
+        assert (found.status, result["isError"], found.calls[0].code) == (200, True, -32003) and "took longer" in result["content"][0]["text"]
+        assert ("resultType" in result) is bool(headers)
+    assert b"-32003" in server.refuse(b"[]", -32003, {}).body
+
+
+def test_what_was_done_is_told(server, traces):
+    def done(method, params=None):
+        (call,) = server.answer(msgspec.json.encode(request(method, params)), Context(traces)).calls
+        return call.method, call.code, call.rows
+
+    assert done("tools/call", INFO) == ("trace.info", 0, None)
+    assert done("tools/call", {"name": "spans_list", "arguments": {"traceId": doctraces.MONDAY, "limit": 3}}) == ("spans.list", 0, 3)
+    assert done("tools/call", {"name": "trace_info", "arguments": {"traceId": "no"}}) == ("trace.info", -32000, None)
+    assert done("tools/list") == ("tools/list", 0, None)
+    assert done("no/such") == ("", -32601, None) and done("tools/call", {"name": "x"}) == ("", -32602, None)
 
 
 def test_tools_are_few_well_named_and_the_same_every_time(ask, server):

@@ -37,7 +37,7 @@ def rpc():
 def call(rpc, traces):
     def called(name, **arguments):
         tool = next(tool for tool in TOOLS if tool.name == name)
-        text = ask(rpc, Context(traces), tool, {"traceId": doctraces.MONDAY, **arguments})
+        text, _ = ask(rpc, Context(traces), tool, {"traceId": doctraces.MONDAY, **arguments})
         tokens = arguments.get("maxTokens", 4000)
         assert len(text) <= tokens * BYTES_PER_TOKEN
         result = msgspec.json.decode(text)
@@ -128,7 +128,7 @@ def careless(context, params):
 
 def single(result, run, params=Asked, **more):
     rpc = Rpc([Method("a.b", params, result, run, "")])
-    return lambda **arguments: msgspec.json.decode(ask(rpc, Context(Traces(".")), Tool("a.b", "", "", **more), arguments))
+    return lambda **arguments: msgspec.json.decode(ask(rpc, Context(Traces(".")), Tool("a.b", "", "", **more), arguments)[0])
 
 
 def test_a_method_that_gives_too_much_is_asked_for_less():
