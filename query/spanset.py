@@ -6,95 +6,20 @@ which are in the order of their calls. This is the plain implementation, over th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+import threading
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from atf._core.spans import STATUS, children_of
 from atf.query.spangroups import Group, Groups, Totals, group_spans, ranks_of, sum_groups
+from atf.query.spantypes import ANY, Check, Filter, Order, Ref, Refs, Selection, SpanRows, make_refs
+from atf.query.spantypes import KEY_LENGTH as KEY_LENGTH
+from atf.query.spantypes import key_at as key_at
 from atf.trace_filters import glob
 
 if TYPE_CHECKING:
     from atf.query.traces import View
-
-Order = Literal["start", "duration", "self"]
-Ref = tuple[int, int]
-Check = Callable[[], Any]
-
-
-class Refs(NamedTuple):
-    """Several refs: two numpy arrays of one length, thread uint32 and row int64."""
-
-    thread: Any
-    row: Any
-
-
-class Selection(NamedTuple):
-    """total: how many spans pass the filter, whatever page was asked for. refs: the page, in its order."""
-
-    total: int
-    refs: Refs
-
-
-@dataclass(frozen=True)
-class Filter:
-    """What spans must be. None: anything. Bounds are inclusive ints from 0 to 2**64 - 1, times CLOCK_BOOTTIME nanoseconds.
-
-    start_ns: begun at or after. end_ns: ended at or before. overlap: (first, last), has a part in it. threads: positions in
-    trace.threads. functions: function keys. statuses: names of STATUS. Durations are wall time. Depth 0 is a root.
-    """
-
-    start_ns: int | None = None
-    end_ns: int | None = None
-    overlap: tuple[int, int] | None = None
-    threads: frozenset[int] | None = None
-    functions: frozenset[int] | None = None
-    statuses: frozenset[str] | None = None
-    min_duration_ns: int | None = None
-    max_duration_ns: int | None = None
-    min_depth: int | None = None
-    max_depth: int | None = None
-
-
-ANY = Filter()
-
-
-@dataclass(frozen=True)
-class SpanRows:
-    """Spans as numpy columns of one length, in the order they were asked for.
-
-    thread uint32, row int64: the ref. start_ns, end_ns, duration_ns (wall), active_ns, self_ns: uint64. depth: int64, 0 for a
-    root. status: uint8, position in STATUS. call_seq, end_seq: uint32 positions in index.atf, NO_SEQ where nothing ended it.
-    parent: int64 row in the same thread, -1: none. function: uint32 function key.
-    """
-
-    thread: Any
-    row: Any
-    start_ns: Any
-    end_ns: Any
-    duration_ns: Any
-    active_ns: Any
-    self_ns: Any
-    depth: Any
-    status: Any
-    call_seq: Any
-    end_seq: Any
-    parent: Any
-    function: Any
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-
-def key_at(rows: SpanRows, i: int, order: Order) -> tuple[int, ...]:
-    """What `select` takes as `after_key` to go on after row i: (start, thread, row), or (value, start, thread, row)."""
-    ref = (int(rows.start_ns[i]), int(rows.thread[i]), int(rows.row[i]))
-    if order == "start":
-        return ref
-    return (int((rows.duration_ns if order == "duration" else rows.self_ns)[i]), *ref)
-
-
-KEY_LENGTH: dict[Order, int] = {"start": 3, "duration": 4, "self": 4}
 
 
 class SpanSet:
@@ -106,7 +31,10 @@ class SpanSet:
 
     def __init__(self, view: View) -> None:
         table = view.trace.table()
-        self._view, self._table, self._columns = view, table, table.columns
+        self._columns = table.columns  # no reference to the view: what it lets go of is free at once
+        self._lock = threading.Lock()
+        self._children: tuple[Any, Any] | None = None
+        self._groups: dict[Group, Groups] = {}
         self._first: list[int] = table.columns.thread_rows.tolist()
         self.threads, self.functions = table.threads, table.functions
         self.counts: dict[str, int] = dict(table.columns.counts)
@@ -131,16 +59,25 @@ class SpanSet:
     ) -> frozenset[int] | None:
         """The keys of the functions that are all of: named exactly so, or `module.name`; of a name or `module.name` that fits the
         pattern (glob); of one of the modules (exact). None: no condition was given."""
-        if names is None and pattern is None and modules is None:
-            return None
-        exact, fits, inside = None if names is None else set(names), glob("pattern", pattern), None if modules is None else set(modules)
-        return frozenset(
-            key
-            for key, f in enumerate(self.functions)
-            if (exact is None or f.name in exact or f.qualified in exact)
-            and (fits(f.name) or fits(f.qualified))
-            and (inside is None or f.module in inside)
-        )
+        conditions: list[set[int]] = []
+        if names is not None:
+            conditions.append({key for name in names for key in self._named.get(name, ())})
+        if modules is not None:
+            inside = set(modules)
+            conditions.append({key for key, f in enumerate(self.functions) if f.module in inside})
+        if pattern is not None:
+            fits = glob("pattern", pattern)
+            conditions.append({key for name, keys in self._named.items() if fits(name) for key in keys})
+        return frozenset(set.intersection(*conditions)) if conditions else None
+
+    @cached_property
+    def _named(self) -> dict[str, list[int]]:
+        """The keys of each name, and of each `module.name`."""
+        found: dict[str, list[int]] = {}
+        for key, f in enumerate(self.functions):
+            for name in {f.name, f.qualified}:
+                found.setdefault(name, []).append(key)
+        return found
 
     def thread_positions(self, tids: Iterable[int] | None) -> frozenset[int] | None:
         """The positions of the threads with these ids of the operating system; None: no condition."""
@@ -240,13 +177,14 @@ class SpanSet:
             values.insert(0, c.end_ns[chosen] - values[0] if order == "duration" else c.self_ns[chosen])
         if after_key is not None:
             *bounds, thread, row = after_key
-            place = self._first[min(thread, len(self.threads))] + min(row, 1 << 40)  # the table is ordered by thread, then row
+            # The table is ordered by thread, then row: `place` is the first one at, or beyond, the key.
+            place = self._first[thread] + min(row + ascending, self.thread_length(thread)) if thread < len(self.threads) else len(c)
             after, equal = numpy.zeros(total, dtype=bool), numpy.ones(total, dtype=bool)
             for column, bound in zip(values, bounds, strict=True):
                 edge = numpy.uint64(bound)
                 after |= equal & (column > edge if ascending else column < edge)
                 equal &= column == edge
-            after |= equal & (chosen > place if ascending else chosen < place)
+            after |= equal & (chosen >= place if ascending else chosen < place)
             chosen, values = chosen[after], [column[after] for column in values]
         if check:
             check()
@@ -304,7 +242,10 @@ class SpanSet:
 
     def children(self, ref: Ref) -> Refs:
         """What a span called directly, in the order of the calls."""
-        first, rows = self._view.once("spanset.children", lambda view: children_of(self._columns))
+        with self._lock:
+            if self._children is None:
+                self._children = children_of(self._columns)
+        first, rows = self._children
         row = self._first[ref[0]] + ref[1]
         return self._refs(rows[first[row] : first[row + 1]])
 
@@ -329,8 +270,10 @@ class SpanSet:
 
     def groups(self, group: Group) -> Groups:
         """The groups that spans fall into."""
-        made: Groups = self._view.once(("spanset.groups", group), lambda view: group_spans(self.functions, self.threads, group))
-        return made
+        with self._lock:
+            if group not in self._groups:
+                self._groups[group] = group_spans(self.functions, self.threads, group)
+            return self._groups[group]
 
     def totals(self, filter: Filter = ANY, group: Group = "function", check: Check | None = None) -> Totals:
         """Sums over the spans that pass, by group. Groups without a span have count 0."""
@@ -344,14 +287,6 @@ class SpanSet:
         members: numbers of groups. percents: from 1 to 100; the value at rank ceil(p / 100 * count) of the rising times.
         """
         return ranks_of(self._columns, self._chosen(filter, check), self.groups(group), members, percents)
-
-
-def make_refs(refs: Iterable[Ref]) -> Refs:
-    """Refs of a list of (thread, row)."""
-    import numpy
-
-    pairs = list(refs)
-    return Refs(numpy.array([t for t, _ in pairs], dtype=numpy.uint32), numpy.array([r for _, r in pairs], dtype=numpy.int64))
 
 
 def _in_order(values: list[Any], ascending: bool, most: int | None) -> Any:
