@@ -124,6 +124,8 @@ def _shaped(columns: Mapping[str, Sequence[Any]], count: int, shape: Shape) -> A
             name: [None if v is unset else v for v in values[:count]] if name in sparse else values[:count]
             for name, values in columns.items()
         }
+    if not columns:
+        return [{}] * count
     names = tuple(columns)
     rows = [dict(zip(names, values)) for values in zip(*(values[:count] for values in columns.values()))] if columns else [{}] * count
     for name in sparse:

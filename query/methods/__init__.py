@@ -9,6 +9,7 @@ from atf.query.rpc import Method
 
 MODULES = (
     "trace_info",
+    "events_get",
     "spans_list",
     "spans_tree",
     "spans_path",
