@@ -10,6 +10,8 @@ from atf.query.rpc import Method
 MODULES = (
     "trace_info",
     "events_get",
+    "trace_flamegraph",
+    "trace_timeline",
     "spans_list",
     "spans_tree",
     "spans_path",
