@@ -6,15 +6,23 @@ from collections.abc import Iterator, Mapping  # noqa: F401
 from typing import TYPE_CHECKING, Any, Literal  # noqa: F401
 
 if TYPE_CHECKING:
+    from atf.query.eventrows import EventProjection, EventRow
+    from atf.query.eventwords import EventFilters
+    from atf.query.methods.events_get import EventsGet
     from atf.query.methods.functions_top import FunctionRow, FunctionsTop
     from atf.query.methods.spans_list import SpansList
     from atf.query.methods.spans_path import PathProjection, SpansPath
     from atf.query.methods.spans_tree import SpansTree
+    from atf.query.methods.trace_flamegraph import Flamegraph, PathFilters
     from atf.query.methods.trace_info import Info
+    from atf.query.methods.trace_timeline import Timeline
     from atf.query.spanrows import SpanFilters, SpanProjection, SpanRow
 
 RESULTS = {
     "trace.info": "atf.query.methods.trace_info:Info",
+    "events.get": "atf.query.methods.events_get:EventsGet",
+    "trace.flamegraph": "atf.query.methods.trace_flamegraph:Flamegraph",
+    "trace.timeline": "atf.query.methods.trace_timeline:Timeline",
     "spans.list": "atf.query.methods.spans_list:SpansList",
     "spans.tree": "atf.query.methods.spans_tree:SpansTree",
     "spans.path": "atf.query.methods.spans_path:SpansPath",
@@ -37,6 +45,38 @@ class ClientMethods:
     def trace_info(self, *, trace_id: str | None = None, include_checksums: bool = False, include_samples: bool = False) -> Info:
         """What a recording is: times, counts, threads, files, what was lost."""
         return self._typed("trace.info", locals())
+
+    def events_get(
+        self, *, trace_id: str | None = None, filters: EventFilters | Mapping[str, Any] | None = None,
+        projection: EventProjection | Mapping[str, Any] | None = None, offset: int = 0, limit: int = 1000,
+        order_by: Literal["timestamp", "threadId"] = "timestamp", ascending: bool = True, cursor: str | None = None,
+        shape: Literal["rows", "columns"] = "rows",
+    ) -> EventsGet:
+        """Events (calls, returns, exceptions, the program's own, gaps) by time, thread, type and name, across threads in order of time."""
+        return self._typed("events.get", locals())
+
+    def iter_events_get(
+        self, *, trace_id: str | None = None, filters: EventFilters | Mapping[str, Any] | None = None,
+        projection: EventProjection | Mapping[str, Any] | None = None, limit: int = 1000,
+        order_by: Literal["timestamp", "threadId"] = "timestamp", ascending: bool = True,
+    ) -> Iterator[EventRow]:
+        """Every row of events.get."""
+        return self._rows("events.get", "events", locals())
+
+    def trace_flamegraph(
+        self, *, trace_id: str | None = None, weight: Literal["self", "active", "count"] = "self",
+        format: Literal["folded", "tree"] = "folded", filters: PathFilters | Mapping[str, Any] | None = None, by_thread: bool = False,
+        min_share: float = 0.0, max_nodes: int = 1000, shape: Literal["rows", "columns"] = "rows",
+    ) -> Flamegraph:
+        """What calls weigh by call path: folded stacks, or a tree of nodes, pruned to the largest."""
+        return self._typed("trace.flamegraph", locals())
+
+    def trace_timeline(
+        self, *, trace_id: str | None = None, start_ns: int | None = None, end_ns: int | None = None, width_px: int = 1000,
+        thread_ids: list[int] | None = None, max_depth: int = 30, include_span_ids: bool = True, shape: Literal["rows", "columns"] = "rows",
+    ) -> Timeline:
+        """A window as a viewer draws it: by thread and depth, at most two cells a pixel."""
+        return self._typed("trace.timeline", locals())
 
     def spans_list(
         self, *, trace_id: str | None = None, filters: SpanFilters | Mapping[str, Any] | None = None,

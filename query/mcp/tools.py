@@ -25,7 +25,8 @@ Ids are stable: a traceId, spanId or event id from one answer works in every too
 of every column is the n-th row. An answer that was cut says so in `note` and has a cursor: repeat the call with it for the rest, \
 or narrow the filters, which is cheaper. Check `lost` of trace_info before you conclude that something did not happen."""
 
-# A spanId has the thread and the start in it.
+# Ids have the thread in them, a spanId the start too: those are not said twice.
+EVENT_MEMBERS = {"eventId": True, "threadId": False, "functionName": True, "depth": True}
 SPAN_MEMBERS = {"startTimeNs": False, "endTimeNs": False, "startRelativeNs": True, "selfTimeNs": True, "status": True}
 
 GLOSSARY = {
@@ -108,7 +109,7 @@ TOOLS = (
         "Events in time order",
         "Single events (entries, returns, exceptions, marks, gaps) of all threads merged in time order, by filters. "
         "For 'what happened just before and after', with a narrow time window; for durations use spans_list. Gives event ids.",
-        {"shape": "columns", "limit": 50},
+        {"shape": "columns", "limit": 50, "projection": EVENT_MEMBERS},
     ),
     Tool(
         "events.detail",
