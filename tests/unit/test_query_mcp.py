@@ -5,6 +5,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from atf.query.context import Context
 from atf.query.mcp.server import LEGACY, MODERN, Server
@@ -302,3 +304,35 @@ def test_tools_are_few_well_named_and_the_same_every_time(ask, server):
 
 def test_every_tool_has_its_method(server):
     assert [tool.method for tool in TOOLS if tool.method not in server.rpc.methods] == []
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+TOOL_NAMES = st.sampled_from(["trace_info", "spans_list", "functions_top", "spans_tree", "events_get", "x"])
+ARGUMENTS = st.dictionaries(
+    st.sampled_from(["traceId", "maxTokens", "limit", "cursor", "filters", "projection", "shape", "spanId", "trace_id", "y"]),
+    st.just(doctraces.MONDAY) | VALUES,
+    max_size=4,
+)
+PARAMS = st.fixed_dictionaries({"name": TOOL_NAMES | VALUES, "arguments": ARGUMENTS | VALUES}, optional={"_meta": st.just(META) | VALUES})
+METHODS = st.sampled_from(["tools/call", "tools/call", "tools/list", "initialize", "ping", "server/discover"])
+MESSAGES = st.fixed_dictionaries(
+    {"jsonrpc": st.just("2.0") | VALUES, "method": METHODS | VALUES, "params": PARAMS | VALUES}, optional={"id": st.just(1) | VALUES}
+)
+HEADERS = st.none() | st.fixed_dictionaries(
+    {}, optional={"mcp-protocol-version": st.sampled_from([MODERN, *LEGACY, "x"]), "mcp-method": METHODS, "mcp-name": TOOL_NAMES}
+)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(MESSAGES | st.lists(MESSAGES, max_size=3) | VALUES, HEADERS)
+def test_whatever_is_sent_gets_an_answer_of_the_protocol(server, traces, message, headers):
+    found = server.answer(msgspec.json.encode(message), Context(traces), headers)
+    assert found.status in (200, 202, 400, 404) and (found.body is None) == (found.status == 202)
+    replies = msgspec.json.decode(found.body or b"[]")
+    for reply in replies if isinstance(replies, list) else [replies]:
+        assert reply["jsonrpc"] == "2.0" and ("result" in reply) != ("error" in reply)
+        assert reply.get("error", {}).get("code") != -32603 and b"-32603" not in found.body
