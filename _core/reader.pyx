@@ -13,12 +13,15 @@ from typing import NamedTuple
 
 import numpy
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from atf._core.errors import FormatError, UsageError
 from atf._core.filemap cimport FileMap
 from atf._core.layout cimport atf_event, atf_detail_record, ATF_KIND_MAX, ATF_NO_DETAIL
 from atf._core import layout
+
+cdef extern from "<string.h>" nogil:
+    void *memmem(const void *text, size_t text_bytes, const void *sought, size_t sought_bytes)
 
 _HEADER_BYTES = 64
 _EVENT_BYTES = 32
@@ -326,6 +329,27 @@ cdef class DetailFile:
             return None
         record = self.record(detail_seq)
         return record if record.index_seq == index_seq else None
+
+    def containing(self, uint16_t type, const uint8_t[::1] sought, uint64_t first=0, uint64_t last=0xFFFFFFFFFFFFFFFF):
+        """Numbers (uint32, shape (M,)) of the details of a type, from `first` up to `last`, in whose payload the bytes `sought` stand."""
+        self.ready()
+        cdef uint64_t i, end = min(last, <uint64_t>self.found.records), n = 0
+        cdef size_t size = sought.shape[0]
+        cdef const char *at
+        cdef atf_detail_record head
+        result = numpy.empty(end - first if end > first else 0, dtype=numpy.uint32)
+        cdef uint32_t[::1] out = result
+        if size == 0:
+            raise UsageError("nothing is sought: give at least one byte")
+        with nogil:
+            for i in range(first, end):
+                at = self.map.start + self.offsets[i]
+                memcpy(&head, at, sizeof(head))
+                # Its length by the table, not by the file, which may be cut just now and read as zeros.
+                if head.event_type == type and memmem(at + sizeof(head), self.offsets[i + 1] - self.offsets[i] - sizeof(head), &sought[0], size) != NULL:
+                    out[n] = <uint32_t>i
+                    n += 1
+        return result[:n].copy()
 
     def broken_links(self, const atf_event[::1] events):
         """Positions of the events (uint32, shape (M,)) whose detail_seq does not lead to a detail that leads back."""

@@ -104,6 +104,19 @@ class Trace:
         return f"<trace {self.path}: {len(self.processes)} processes, {len(self.threads)} threads>"
 
     @property
+    def status(self) -> str:
+        """Of its processes, the status that says least: recording, interrupted, unknown, recovered, complete."""
+        order = ("recording", "interrupted", "unknown", "recovered", "complete")
+        return min((p.status for p in self.processes), key=order.index, default="unknown")
+
+    @property
+    def times(self) -> tuple[int, int] | None:
+        """(first, last) timestamp in ns; None without events."""
+        starts = [int(t.events[0]["timestamp_ns"]) for t in self.threads if len(t.index)]
+        ends = [int(t.events[-1]["timestamp_ns"]) for t in self.threads if len(t.index)]
+        return (min(starts), max(ends)) if starts else None
+
+    @property
     def info(self) -> dict[str, Any]:
         """What this recording is: a dict.
 
@@ -112,19 +125,15 @@ class Trace:
         files {manifest_bytes, index_bytes, detail_bytes}, recovered {files: [...], problems: [...]}.
         """
         self.check_open()
-        starts = [int(t.events[0]["timestamp_ns"]) for t in self.threads if len(t.index)]
-        ends = [int(t.events[-1]["timestamp_ns"]) for t in self.threads if len(t.index)]
-        start, end = (min(starts), max(ends)) if starts else (None, None)
+        start, end = self.times or (None, None)
         lost: dict[str, int] = {}
         for process in self.processes:
             for reason, count in process.lost.items():
                 lost[reason] = lost.get(reason, 0) + count
-        statuses = [p.status for p in self.processes]
-        order = ("recording", "interrupted", "unknown", "recovered", "complete")
         return {
             "path": str(self.path),
             "note": self._note,
-            "status": min(statuses, key=order.index, default="unknown"),
+            "status": self.status,
             "processes": [p.info for p in self.processes],
             "threads": len(self.threads),
             "events": sum(len(t.index) for t in self.threads),

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from atf._core.layout import GAP_REASONS, NO_DETAIL
-from atf.jsonable import jsonable
+from atf.jsonable import jsonable, shortened
 from atf.query.eventwords import CALL, GAP, TYPES, UNKNOWN
 from atf.query.handles import thread_handles
 from atf.query.params import Params, Result, camel
+from atf.trace_detail import decode
 
 if TYPE_CHECKING:
     from atf.query.traces import View
     from atf.trace_files import Process, Thread
     from atf.trace_manifest import Function
+
+_MOST_DETAIL_BYTES = 1 << 14  # in a listing; events.detail shows more
 
 
 class EventProjection(Params):
@@ -44,7 +48,7 @@ class EventRow(Result):
     """One event. timestampRelativeNs: since the start of the trace. depth: 0 for the outermost call.
 
     A Gap has no function; with eventType come lost, how many events were lost there, and lossReason. spanId: of the span that a call opens.
-    detail: everything that was recorded with the event, decoded; attributes: of an event or span of the program's own.
+    detail: what was recorded with the event, decoded, and shortened where it is long; attributes: of an event or span of the program's own.
     """
 
     event_id: str | UnsetType = UNSET
@@ -105,10 +109,9 @@ def event_columns(
         return [f"{heads[t.position]}:{seq}" for t, seq in zip(threads, positions)]
 
     def details() -> list[Any]:
-        links = events["detail_seq"].tolist()
         found = []
-        for at, (thread, seq, link) in enumerate(zip(threads, positions, links)):
-            found.append(None if link == NO_DETAIL else thread.detail_of(seq, link))
+        for at, (thread, seq, link) in enumerate(zip(threads, positions, events["detail_seq"].tolist())):
+            found.append(None if link == NO_DETAIL else detail_of(thread, seq, link))
             if at % 256 == 255:
                 check()
         return found
@@ -139,15 +142,28 @@ def event_columns(
         "lost": lambda: _only(len(kinds), gaps, events["function_id"][gaps].tolist()),
         "loss_reason": lambda: _only(len(kinds), gaps, [GAP_REASONS.get(r, f"reason {r}") for r in events["call_depth"][gaps].tolist()]),
         "span_id": spans,
-        "detail": lambda: [UNSET if one is None else jsonable(one) for one in said],
-        "attributes": lambda: [
-            jsonable(one["attributes"]) if one is not None and isinstance(one.get("attributes"), dict) else UNSET for one in said
-        ],
+        "detail": lambda: [UNSET if one is None else one for one in said],
+        "attributes": lambda: [one["attributes"] if one and isinstance(one.get("attributes"), dict) else UNSET for one in said],
     }
     lossy = projection.event_type and bool(gaps)
     derived = {"timestamp_relative_ns": projection.timestamp_ns, "lost": lossy, "loss_reason": lossy}
     asked = [name for name in EventRow.__struct_fields__ if derived.get(name) or getattr(projection, name, False)]
     return {camel(name): makers[name]() for name in asked}
+
+
+def detail_of(thread: Thread, index_seq: int, detail_seq: int) -> Any:
+    """What was recorded with an event, as JSON can carry it, shortened where it is long; None: nothing, or the link is broken."""
+    record = thread.details.of_event(index_seq, detail_seq) if thread.details else None
+    if record is None:
+        return None
+    said = jsonable(decode(record, thread.index.arch))
+    return said if len(record.payload) <= _MOST_DETAIL_BYTES else shortened(said, _MOST_DETAIL_BYTES)[0]
+
+
+def rows_of(columns: Mapping[str, Sequence[Any]]) -> list[EventRow]:
+    """The rows of columns that `event_columns` made."""
+    rows = [{name: value for name, value in zip(columns, values) if value is not UNSET} for values in zip(*columns.values())]
+    return msgspec.convert(rows, list[EventRow])
 
 
 class _Values(dict[int, Any]):

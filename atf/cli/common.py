@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import decimal
 import json
-import math
 import os
 import re
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from atf.errors import UsageError
+from atf.jsonable import jsonable
 
 if TYPE_CHECKING:
     from atf.trace import Trace
@@ -100,9 +100,9 @@ def time_window(args: argparse.Namespace, trace: Trace) -> dict[str, Any]:
 def dumps(document: Any) -> str:
     """JSON that every parser takes: ASCII, no NaN, keys that are strings."""
     try:
-        return json.dumps(document, default=_plain, allow_nan=False)
+        return json.dumps(document, default=jsonable, allow_nan=False)
     except (TypeError, ValueError):
-        return json.dumps(_regular(document), default=_plain)
+        return json.dumps(jsonable(document))
 
 
 def print_json(document: Any) -> None:
@@ -115,23 +115,3 @@ def print_json_list(head: Mapping[str, Any], key: str, items: Iterable[Any]) -> 
     for number, item in enumerate(items):
         sys.stdout.write((",\n" if number else "\n") + dumps(item))
     print("]}")
-
-
-def _plain(value: Any) -> Any:
-    """What json does not know: numpy numbers and arrays, bytes, paths."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, bytes):
-        return value.hex()
-    return str(value)
-
-
-def _regular(value: Any) -> Any:
-    """Values of the recorded program can be anything that msgpack carries: NaN, and keys of every type."""
-    if isinstance(value, Mapping):
-        return {str(key): _regular(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_regular(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value

@@ -195,7 +195,7 @@ def run(context: Context, params: FlamegraphParams) -> Flamegraph:
 def _columns(chosen: Chosen, count: int, window: Window | None, threads: frozenset[int] | None, context: Context) -> dict[str, list[Any]]:
     paths, shown = chosen.paths, chosen.order[:count]
     labels = [paths.labels[label] for label in paths.label[shown].tolist()]
-    finder = Finder(paths.spans, paths.of_rows, len(paths), shown, threads, context.check)
+    finder = Finder(paths.spans, paths.of_rows, len(paths), shown, threads=threads, check=context.check)
     slowest = finder.longest((window.start_ns, window.end_ns) if window else None)
     return {
         "id": shown.tolist(),

@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 from atf.query.context import Context
 from atf.query.params import Params, Result
 from atf.query.rpc import Method
+from atf.query.samples import Samples, samples_of
 from atf.query.traces import View
 
 
@@ -61,6 +62,7 @@ class Info(Result):
     windows: list[Any]
     recovered: dict[str, Any]
     checksums: Checksums | UnsetType = UNSET
+    samples: Samples | UnsetType = UNSET
 
 
 _OS = {1: "windows", 2: "freebsd", 3: "macos", 4: "linux"}
@@ -99,6 +101,8 @@ def run(context: Context, params: InfoParams) -> Info:
         windows=[],
         recovered=info["recovered"],
     )
+    if params.include_samples:
+        result.samples = view.once("samples", lambda view: samples_of(view, context.check))
     if params.include_checksums:
         result.checksums = view.once("checksums", lambda view: _checksums(context, view))
     return result

@@ -205,6 +205,20 @@ def test_a_link_that_does_not_lead_back_is_not_followed(write):
     assert details.broken_links(events).tolist() == [1, 3]
 
 
+def test_details_that_contain_bytes(write):
+    payloads = [b"", b"req", b"a request", b"requ", b"est", b"request", b"REQUEST request_id"]
+    types = [19, 19, 19, 19, 16, 16, 19]
+    records = [tf.detail(i, type, payload) for i, (type, payload) in enumerate(zip(types, payloads, strict=True))]
+    details = DetailFile(write(tf.detail_bytes(records), "detail.atf"))
+    assert details.containing(19, b"request").tolist() == [2, 6]
+    assert details.containing(16, b"request").tolist() == [5]
+    assert details.containing(19, b"re").tolist() == [1, 2, 3, 6]
+    assert details.containing(19, b"re", 2, 6).tolist() == [2, 3]
+    assert details.containing(19, b"re", 5, 2).tolist() == details.containing(19, b"re", 9).tolist() == []
+    with pytest.raises(UsageError):
+        details.containing(19, b"")
+
+
 @pytest.mark.parametrize("cut", range(260))
 def test_details_cut_anywhere(write, cut):
     data = tf.detail_bytes(DETAILS)

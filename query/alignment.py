@@ -1,0 +1,87 @@
+"""Two traces side by side: which function, thread and process of one is which of the other. Ids differ between runs, names stay."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from atf.query.spangroups import Label
+
+if TYPE_CHECKING:
+    from atf.trace_files import Process, Thread
+
+
+def pair(before: Sequence[Any], after: Sequence[Any], keys: Sequence[Callable[[Any], Hashable]]) -> list[tuple[int | None, int | None]]:
+    """Pairs of positions: each of `before` with one of `after` of equal key, or None, in their order.
+
+    keys: from the strictest to the most lenient; what one leaves alone is paired by the next. Of several with an equal key
+    the first goes with the first, the second with the second.
+    """
+    of_before: dict[int, int] = {}
+    left = set(range(len(after)))
+    for key in keys:
+        waiting: dict[Hashable, list[int]] = {}
+        for at in sorted(left, reverse=True):
+            waiting.setdefault(key(after[at]), []).append(at)
+        for at, one in enumerate(before):
+            if at not in of_before and (same := waiting.get(key(one))):
+                of_before[at] = same.pop()
+                left.discard(of_before[at])
+    return [(at, of_before.get(at)) for at in range(len(before))] + [(None, at) for at in sorted(left)]
+
+
+def _module(label: Label) -> tuple[Hashable, ...]:
+    return label.module, label.name
+
+
+def _file(label: Label) -> tuple[Hashable, ...]:
+    return *_module(label), PurePath(label.file).name
+
+
+# Directories differ between checkouts and lines between versions: they only tell functions of one name apart.
+_FUNCTION_KEYS = (tuple, lambda label: (*_file(label), label.line), _file, _module)
+
+
+def pair_functions(before: Sequence[Label], after: Sequence[Label]) -> list[tuple[int | None, int | None]]:
+    """By module and name; several of one name by file, line and order."""
+    return pair(before, after, _FUNCTION_KEYS)
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a thread does, as far as names say it: the script of its process, whether that one began it all, and its name."""
+
+    script: str
+    first: bool
+    name: str
+
+
+def role_of(process: Process, processes: Sequence[Process], name: str = "") -> Role:
+    argv = process.info["argv"]
+    words = [word for word in argv if isinstance(word, str)] if isinstance(argv, list) else []
+    # The interpreter and its options say nothing.
+    modules = [after for word, after in itertools.pairwise(words) if word == "-m"]
+    plain = [PurePath(word).name for word in words if not word.startswith("-")]
+    scripts = [name for name in plain if name.endswith(".py")] + modules
+    others = [name for name in plain if not re.match(r"python|pypy", name)]
+    here = {p.pid for p in processes}
+    return Role(next(iter(scripts + others), ""), process.info["parent_pid"] not in here, name)
+
+
+def _without_numbers(role: Role) -> Role:
+    return Role(role.script, role.first, re.sub(r"\d+", "#", role.name))
+
+
+def pair_threads(before: Sequence[Thread], after: Sequence[Thread]) -> list[tuple[int | None, int | None]]:
+    """By script and role of the process and name of the thread, then without the numbers in the name, then by name alone."""
+
+    def roles(threads: Sequence[Thread]) -> list[Role]:
+        processes = list({id(t.process): t.process for t in threads}.values())
+        return [role_of(t.process, processes, t.name) for t in threads]
+
+    keys: tuple[Callable[[Role], Hashable], ...] = (lambda r: r, _without_numbers, lambda r: (r.script, r.name), lambda r: r.name)
+    return pair(roles(before), roles(after), keys)
