@@ -90,9 +90,10 @@ class Service:
 
     async def perform(self, receive: Any, context: Context, work: Callable[[], T]) -> T:
         """Runs `work` in a worker, whose calls see by `context` when nobody waits any more. Gone, OverTime."""
-        running = asyncio.get_running_loop().run_in_executor(self.pool, work)
+        working = self.pool.submit(work)
         self._running[id(context)] = context
-        running.add_done_callback(lambda _: self._running.pop(id(context), None))
+        working.add_done_callback(lambda _: self._running.pop(id(context), None))
+        running = asyncio.wrap_future(working)
         gone = asyncio.ensure_future(_disconnect(receive))
         try:
             both: set[asyncio.Future[Any]] = {running, gone}

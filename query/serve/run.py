@@ -108,16 +108,22 @@ def _close(service: Service) -> None:
 
 def tcp_socket(host: str, port: int) -> socket.socket:
     """A socket bound to an address; port 0: any that is free."""
+    if not 0 <= port <= 65535:
+        raise UsageError(f"--port {port}: ports are 0 to 65535; --port 0 takes any that is free")
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        sock = socket.socket(family, kind, proto)
+    except OSError as why:
+        raise UsageError(f"--host {host}: is no address of this machine: {why.strerror}") from None
+    sock = socket.socket(family, kind, proto)
+    try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
-    except (OSError, OverflowError) as why:
-        reason = why.strerror if isinstance(why, OSError) else why
-        raise UsageError(f"--host {host} --port {port}: cannot be bound: {reason}; --port 0 takes any that is free") from None
+        sock.listen()
+    except OSError as why:
+        sock.close()
+        raise UsageError(f"--host {host} --port {port}: cannot be bound: {why.strerror}; --port 0 takes any that is free") from None
     return sock
 
 
@@ -125,12 +131,13 @@ def unix_socket(path: str) -> socket.socket:
     """A socket at a path, which only the owner may use. A socket that nobody listens on any more is replaced."""
     if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
         raise UsageError(f"--uds {path}: is longer than the {_SOCKET_PATH_BYTES} bytes that a socket's path may have")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)  # the socket must not be open to others for even a moment
     try:
         sock.bind(path)
     except OSError as why:
+        sock.close()
         raise UsageError(f"--uds {path}: cannot be bound: {why.strerror}") from None
     finally:
         os.umask(before)
