@@ -18,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built-$(ATF_BUILD)
 NATIVE := $(wildcard _core/*.pyx _core/*.pxd _core/*.h _core/*.c _core/vm/*)
 
-.PHONY: help venv build demo test test-all stress perf lint types coverage tsan asan ubsan wheel-test clean distclean
+.PHONY: help venv build demo test test-all stress perf lint types coverage tsan asan ubsan conformance wheel-test clean distclean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,14 @@ ubsan: $(INSTALLED) ## the at-rest half under UndefinedBehaviorSanitizer
 	$(call copy,ubsan)
 	cd build/tree-ubsan && LD_PRELOAD=$$(gcc -print-file-name=libubsan.so) UBSAN_OPTIONS=print_stacktrace=1 \
 	    $(abspath $(PY)) -m pytest -q -p no:cacheprovider -m at_rest
+
+CONFORMANCE := build/conformance
+conformance: build ## the query server before the public judges of its protocols (fetches them: npm, PyPI)
+	@mkdir -p $(CONFORMANCE)
+	cd $(CONFORMANCE) && npm install --silent --no-audit --no-fund --prefix . node@24 @modelcontextprotocol/conformance@0.2.0-alpha.12
+	@test -x $(CONFORMANCE)/venv/bin/python || $(PYTHON) -m venv $(CONFORMANCE)/venv
+	$(CONFORMANCE)/venv/bin/python -m pip --disable-pip-version-check -q install 'mcp>=2.3,<3'
+	$(PYTEST) tests/integration/test_query_conformance.py
 
 wheel-test: $(INSTALLED) ## sdist, wheel from the sdist, a clean venv, and the tests against the installed package
 	PYTHON=$(abspath $(PY)) .ci/wheel-test

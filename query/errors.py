@@ -26,7 +26,8 @@ class RpcError(AtfError):
     """An answer that is an error: code (one of MESSAGES), and data that says what happened and what to do."""
 
     def __init__(self, code: int, data: Any = None) -> None:
-        super().__init__(f"{MESSAGES[code]}: {data}" if data is not None else MESSAGES[code])
+        message = MESSAGES.get(code, f"Error {code}")
+        super().__init__(f"{message}: {data}" if data is not None else message)
         self.code, self.data = code, data
 
 

@@ -1,4 +1,4 @@
-"""The routes: POST /rpc and /, GET /healthz and /metrics; calls run in a bounded number of worker threads."""
+"""The routes: POST /rpc, / and /mcp, GET /healthz and /metrics; calls run in a bounded number of worker threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.routing import Route
 from atf._core import busguard
 from atf.query.context import Context
 from atf.query.errors import TOO_LARGE, TOO_MANY_CONNECTIONS, TOO_MANY_REQUESTS, RpcError
-from atf.query.rpc import Rpc
+from atf.query.rpc import Reply, Rpc
 from atf.query.serve.accesslog import AccessLog
 from atf.query.serve.limits import Bucket, Buckets, Gone, Refused, read_body
 from atf.query.serve.metrics import Metrics
@@ -72,9 +72,11 @@ class Service:
             Route("/healthz", self.health, methods=["GET"]),
             Route("/metrics", self.told, methods=["GET"]),
         ]
-        routed = Starlette(routes=routes)
+        from atf.query.mcp.route import mcp_route  # which knows this class
+
+        routed = Starlette(routes=[*routes, mcp_route(self)])
         routed.router.redirect_slashes = False
-        self.app = Guard(routed, settings, self._refused)
+        self.app = Guard(routed, settings, self.refused)
 
     def context(self, scope: Any) -> ServedContext:
         """A new context for a request of this client."""
@@ -106,7 +108,7 @@ class Service:
             gone.cancel()
 
     async def answer(self, request: Request) -> Response:
-        settings, client = self.settings, client_of(request.scope)
+        settings = self.settings
         try:
             body = await read_body(request.scope, request.receive, settings.body_bytes, settings.body_timeout_s)
             context = self.context(request.scope)
@@ -116,20 +118,23 @@ class Service:
                 reason = f"took longer than {settings.timeout_s:g} s"
                 reply = self.rpc.refuse(body, TOO_LARGE, {"reason": reason, "hint": "narrow the time window, name functions or threads"})
         except Refused as why:
-            self._refused(why.status, request.scope)
+            self.refused(why.status, request.scope)
             return PlainTextResponse(why.said + "\n", why.status)
         except Gone:
-            self._refused(499, request.scope)
+            self.refused(499, request.scope)
             return Response(status_code=499)  # nobody reads it
-        self.metrics.done(reply.calls, len(reply.body or b""))
-        if self.log:
-            self.log.done(client, reply)
+        self.done(request.scope, reply)
         headers = {"Connection": "close"} if context.crowded else None
         if reply.body is None:
             return Response(status_code=204, headers=headers)
         return Response(reply.body, headers=headers, media_type="application/json")
 
-    def _refused(self, status: int, scope: Any) -> None:
+    def done(self, scope: Any, reply: Reply) -> None:
+        self.metrics.done(reply.calls, len(reply.body or b""))
+        if self.log:
+            self.log.done(client_of(scope), reply)
+
+    def refused(self, status: int, scope: Any) -> None:
         self.metrics.refused(status)
         if self.log:
             self.log.refused(client_of(scope), status)
