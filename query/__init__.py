@@ -1,4 +1,26 @@
-"""Questions about recorded traces."""
+"""Questions about recorded traces. Everything is imported when it is first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 if __name__ != "atf.query":
     raise ImportError("import this package as atf.query")
+
+if TYPE_CHECKING:
+    from atf.query.aggregation import aggregate as aggregate
+
+_HOMES = {
+    "aggregate": "atf.query.aggregation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'atf.query' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
