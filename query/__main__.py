@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from atf.errors import AtfError, UsageError
+from atf.query import sql
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -18,6 +19,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--trace-root", metavar="DIR", help="serve the traces below DIR")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9090)
+    sql.add_options(parser)
     return parser
 
 
@@ -44,6 +46,8 @@ def one_shot(trace: str, method: str, params: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     try:
+        if args.sql is not None:
+            return sql.run(args)
         if args.trace:
             return one_shot(args.trace, args.method or "trace.info", args.params)
         import uvicorn

@@ -1,7 +1,7 @@
 """Sums over groups of spans that merge: in any order, from any machine, to the same bits.
 
 A quantile comes from a histogram of active times. Its buckets are logarithmic, 16 for each doubling, so that a time below
-32 ns has a bucket of its own and any other one is within 1/32 of its bucket's middle. Adding histograms loses nothing.
+32 ns has a bucket of its own and any other one (up to 104 days) is within 1/32 of its bucket's middle. Adding histograms loses nothing.
 """
 
 from __future__ import annotations
