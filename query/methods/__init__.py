@@ -8,6 +8,11 @@ from atf.query.rpc import Method
 
 MODULES = (
     "trace_info",
+    "events_get",
+    "spans_list",
+    "spans_tree",
+    "spans_path",
+    "functions_top",
 )
 
 
