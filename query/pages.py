@@ -125,7 +125,7 @@ def _shaped(columns: Mapping[str, Sequence[Any]], count: int, shape: Shape) -> A
             for name, values in columns.items()
         }
     names = tuple(columns)
-    rows = [dict(zip(names, values)) for values in zip(*(values[:count] for values in columns.values()))]
+    rows = [dict(zip(names, values)) for values in zip(*(values[:count] for values in columns.values()))] if columns else [{}] * count
     for name in sparse:
         for row in rows:
             if row[name] is unset:

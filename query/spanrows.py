@@ -141,6 +141,7 @@ def span_columns(
     rows = spans.gather(refs)
     of_function = rows.function.tolist()
     of_thread = rows.thread.tolist()
+    trace_start_ns = view.start_ns
 
     def by_function(name: str, value: Callable[[Any], Any]) -> list[Any]:
         values = view.once(("spans.functions", name), lambda view: [value(f) for f in spans.functions])
@@ -166,7 +167,7 @@ def span_columns(
         "status": lambda: [STATUS[status] for status in rows.status.tolist()],
         "file": lambda: by_function("file", lambda f: f.file),
         "line": lambda: by_function("line", lambda f: f.line),
-        "start_relative_ns": lambda: [start - view.start_ns for start in rows.start_ns.tolist()],
+        "start_relative_ns": lambda: [start - trace_start_ns for start in rows.start_ns.tolist()],
         "process_id": lambda: by_thread(lambda t: t.process.pid),
         "function_id": lambda: by_function("id", lambda f: f"0x{f.id:016x}"),
     }

@@ -87,7 +87,7 @@ def random_events(rng, tid, functions, start, count):
             events.append((now, stack[-1], RESUME, depth + 1))
         elif roll < 0.90 and depth > 1:
             stack = stack[: rng.randrange(depth)]  # frames that left no word
-        elif roll < 0.91:
+        elif 0.90 < roll < 0.905:
             events.append((now, rng.randrange(1, 9), GAP, 1))
         elif roll < 0.94:
             events.append((now, rng.choice(functions), rng.choice((RETURN, EXCEPTION, YIELD, RESUME, INSTANT)), rng.randrange(5)))
@@ -105,7 +105,7 @@ class Case:
         self.tids, self.pids, self.rows, self.counts = [], [], [], {}
         for pid in sorted(rng.sample(range(50, 60), rng.randint(1, 3))):
             symbols = {
-                module << 32 | symbol: (rng.choice(NAMES), FILES.get(module, ""), symbol)
+                module << 32 | symbol: (rng.choice(NAMES), rng.choice((FILES[module], FILES[module], "/src/more.py")) if module else "", symbol)
                 for module in (0, 1, 2, 3)
                 for symbol in rng.sample(range(1, 5), 2)
             }
@@ -117,6 +117,9 @@ class Case:
             said = {number: {"tid": tid, "name": "worker"} for number, (tid, _, _) in threads.items()}
             finalized = rng.random() < 0.7
             where = tf.write_process(place, pid, threads, tf.manifest(said, symbols, MODULES, pid=pid), finalized)
+            if not finalized:  # and cut off anywhere
+                index = where / "thread_0" / "index.atf"
+                index.write_bytes(index.read_bytes()[: -rng.randrange(1, 200)])
             self._match(where, pid, threads, symbols)
         self.path = place
 

@@ -119,9 +119,10 @@ def _columns(context: Context, spans: SpanSet, wanted: Filter, sums: Totals, gro
     elif group == "file":
         names = {"file": [label.file for label in labels]}
     else:
-        names = {"moduleName": [label.module for label in labels], "file": [label.file for label in labels]}
+        names = {"moduleName": [label.module for label in labels]}
         if group == "function":
-            names = {"functionName": [label.name for label in labels], **names, "line": [label.line for label in labels]}
+            names = {"functionName": [label.name for label in labels], **names, "file": [label.file for label in labels]}
+            names["line"] = [label.line for label in labels]
     ranks = spans.percentiles(wanted, group, page.tolist(), list(PERCENTS.values()), context.check)
     return {
         **names,

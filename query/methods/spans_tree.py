@@ -198,6 +198,7 @@ def _count_missing(level: list[Node]) -> None:
 
 def _nodes(view: View, spans: SpanSet, refs: Refs, roots: bool = False) -> list[Node]:
     rows = spans.gather(refs)
+    trace_start_ns = view.start_ns
     columns = (
         *(spans.span_ids(rows), rows.function.tolist(), rows.start_ns.tolist(), rows.duration_ns.tolist(), rows.self_ns.tolist()),
         *(rows.status.tolist(), spans.child_counts(refs).tolist(), rows.active_ns.tolist(), rows.thread.tolist(), rows.depth.tolist()),
@@ -207,7 +208,7 @@ def _nodes(view: View, spans: SpanSet, refs: Refs, roots: bool = False) -> list[
             span_id=span_id,
             function_name=spans.functions[function].name,
             module_name=spans.functions[function].module,
-            start_relative_ns=start - view.start_ns,
+            start_relative_ns=start - trace_start_ns,
             duration_ns=duration,
             self_time_ns=self_ns,
             status=STATUS[status],
