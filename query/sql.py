@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from atf._core.errors import AtfError, UsageError
@@ -260,7 +261,7 @@ def _print(answer: Answer) -> None:
         text = text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode()
         return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
 
-    right = [all(isinstance(row[i], (int, float, type(None))) for row in answer.rows) for i in range(len(answer.columns))]
+    right = [all(isinstance(row[i], (int, float, Decimal, type(None))) for row in answer.rows) for i in range(len(answer.columns))]
     cells = [[shown(value) for value in row] for row in (answer.columns, *answer.rows)]
     widths = [max(map(len, column)) for column in zip(*cells)]
     for row in cells:
