@@ -99,7 +99,7 @@ def _events(con: Any, trace: Trace) -> None:
     )
     con.execute(
         f"""CREATE TEMP VIEW events AS
-        SELECT thread, process, pid, tid, index_seq, timestamp_ns, {_named("event_kind", KINDS)} AS kind, {unless_gap("call_depth")} AS depth,
+        SELECT thread, process, pid, tid, index_seq, timestamp_ns, {_named("event_kind", KINDS)} AS kind, {unless_gap("greatest(call_depth, 1) - 1")} AS depth,
             {unless_gap("function_id")} AS function_id, {unless_gap("name")} AS name, {unless_gap("module")} AS module,
             nullif(detail_seq, {NO_DETAIL}) AS detail_seq,
             CASE event_kind WHEN {_GAP} THEN function_id END AS lost,

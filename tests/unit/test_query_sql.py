@@ -42,7 +42,7 @@ def test_events_are_the_records(trace, session):
     for thread, one in enumerate(session[1]):
         for seq, (time, function, tid, kind, depth, _) in enumerate(one.events):
             module, name, _, _ = one.named(function)
-            of = (None, None, None, None, function) if kind == tf.GAP else (depth, function, name, module, None)
+            of = (None, None, None, None, function) if kind == tf.GAP else (max(depth - 1, 0), function, name, module, None)
             want.append((thread, one.pid, tid, seq, time, sql.KINDS[kind], *of))
     assert found == want
 
