@@ -3,68 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import NoReturn
 
 from atf.errors import AtfError, UsageError
-from atf.query import sql
+from atf.query.commandline import USAGE, add_options, run
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m atf.query", description="Answers questions about traces over JSON-RPC.")
-    parser.add_argument("trace", nargs="?", metavar="TRACE", help="a recording: answer one question and exit")
-    parser.add_argument("method", nargs="?", metavar="METHOD", help="e.g. trace.info")
-    parser.add_argument("params", nargs="?", metavar="PARAMS", default="{}", help="a JSON object; traceId is filled in")
-    parser.add_argument("--trace-root", metavar="DIR", help="serve the traces below DIR")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=9090)
-    sql.add_options(parser)
-    return parser
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all of our errors do."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"atf: {message} (see {self.prog} --help)\n")
 
 
-def one_shot(trace: str, method: str, params: str) -> int:
-    import msgspec
-
-    from atf.query.context import Context
-    from atf.query.methods import all_methods
-    from atf.query.rpc import Rpc
-    from atf.query.traces import Traces
-
-    place = Path(trace).resolve()
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser(prog="python -m atf.query", usage=USAGE, description="Answers questions about recordings, over JSON-RPC.")
+    add_options(parser)
     try:
-        asked: Any = msgspec.json.decode(params)
-    except msgspec.DecodeError as why:
-        raise UsageError(f"PARAMS is not JSON: {why}") from None
-    if isinstance(asked, dict):
-        asked.setdefault("traceId", place.name)
-    result = Rpc(all_methods()).call(Context(Traces(place.parent)), method, asked)
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
-    return 0
-
-
-def main(argv: list[str] | None = None) -> int:
-    args = make_parser().parse_args(argv)
-    try:
-        if args.sql is not None:
-            return sql.run(args)
-        if args.trace:
-            return one_shot(args.trace, args.method or "trace.info", args.params)
-        import uvicorn
-
-        from atf.query.app import make_app
-        from atf.query.context import Context
-        from atf.query.methods import all_methods
-        from atf.query.rpc import Rpc
-        from atf.query.traces import Traces
-
-        traces = Traces(args.trace_root or ".")
-        app = make_app(Rpc(all_methods()), lambda: Context(traces))
-        uvicorn.run(app, host=args.host, port=args.port, log_level="warning")
+        return run(parser.parse_args(argv))
     except AtfError as error:
         print(f"atf: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
-    return 0
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 if __name__ == "__main__":

@@ -129,8 +129,11 @@ def table_of(what: What, thread: ThreadFile) -> Table:
 
 def _run(make: Callable[[ThreadFile], Any], thread: tuple[str, int, int]) -> tuple[bool, Any]:
     """(True, the part) or (False, why there is none): in whatever process or machine the executor has."""
+    file = ThreadFile(*thread)
     try:
-        return True, make(ThreadFile(*thread))
+        part = make(file)
+        _ = file.events  # FormatError when the file was cut while it was read: the part would be of zeros
+        return True, part
     except Exception as why:  # one file must not end the work on all others
         return False, str(why) if isinstance(why, AtfError) else f"{type(why).__name__}: {why}"
 

@@ -17,14 +17,13 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from atf.errors import AtfError, UsageError
-from atf.query.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, MESSAGES, METHOD_NOT_FOUND, PARSE_ERROR
+from atf.query.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, MESSAGES, METHOD_NOT_FOUND, PARSE_ERROR, shown
 from atf.query.errors import TOO_LARGE as TOO_LARGE
 from atf.query.errors import TOO_MANY_CONNECTIONS as TOO_MANY_CONNECTIONS
 from atf.query.errors import TOO_MANY_REQUESTS as TOO_MANY_REQUESTS
 from atf.query.errors import TRACE_DAMAGED as TRACE_DAMAGED
 from atf.query.errors import TRACE_NOT_FOUND as TRACE_NOT_FOUND
 from atf.query.errors import RpcError as RpcError
-from atf.query.errors import shown
 from atf.query.params import BadParams, bind
 
 MAX_BATCH = 100

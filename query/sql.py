@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from atf.trace_manifest import Function
 
 DEFAULT_LIMIT = 1000
-DEFAULT_TIMEOUT_S = 60.0
+DEFAULT_TIMEOUT_S = 10.0
 _SPAN_COLUMNS = ("call_seq", "end_seq", "start_ns", "end_ns", "active_ns", "self_ns", "depth", "child_count", "status")
 _GAP = 8
 _LARGEST = 1 << 53  # what every reader of JSON can hold
@@ -232,6 +232,8 @@ def ask(trace: Trace, sql: str, limit: int = DEFAULT_LIMIT, timeout_s: float = D
     finally:
         late.cancel()
         con.close()
+    for thread in trace.threads:
+        _ = thread.events  # FormatError when a file was cut while it was read: the answer would have zeros in it
     return Answer(columns, rows[:limit], len(rows) > limit)
 
 
@@ -271,28 +273,17 @@ def _print(answer: Answer) -> None:
         print(f"… more than {len(answer.rows)} rows: add LIMIT, or raise --limit", file=sys.stderr)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that `run` reads, beside TRACE."""
-    parser.add_argument("--sql", metavar="SELECT", help="ask TRACE in SQL: tables events, spans, functions, threads (needs duckdb)")
-    parser.add_argument("--json", action="store_true", help="of --sql: print JSON, not a table")
-    parser.add_argument(
-        "--limit", type=int, default=DEFAULT_LIMIT, metavar="ROWS", help="of --sql: at most so many rows (default %(default)s)"
-    )
-
-
-def run(args: argparse.Namespace) -> int:
+def run_command(args: argparse.Namespace) -> int:
     """``TRACE --sql SELECT``: prints the answer, as a table or as JSON {columns, rows: [{column: value}], didTruncate}."""
     import msgspec
 
     from atf.trace import open_trace
 
-    if not args.trace:
-        raise UsageError("--sql needs a TRACE to ask")
     if args.limit < 1:
         raise UsageError("--limit must be at least 1")
     _duckdb()
     with open_trace(args.trace) as trace:
-        answer = ask(trace, args.sql, args.limit)
+        answer = ask(trace, args.sql, args.limit, args.timeout)
     if not args.json:
         _print(answer)
         return 0

@@ -3,7 +3,7 @@ compared with the ```json reply block that follows it. A request without a reply
 
     python tests/replay.py --write docs/query/events.md    (re)writes the reply blocks of a file
 
-The requests run on the traces of tests/doctraces.py. Members that differ from run to run (VOLATILE) are shown with a fixed value.
+A value "…" in a reply stands for any value, and stays when the block is written again. The requests run on the traces of tests/doctraces.py. Members that differ from run to run (VOLATILE) are shown with a fixed value.
 """
 
 import re
@@ -55,6 +55,17 @@ def steady(value: Any) -> Any:
     return [steady(inner) for inner in value] if isinstance(value, list) else value
 
 
+def elided(said: Any, answer: Any) -> Any:
+    """The answer with "…" wherever `said` has it."""
+    if said == "…":
+        return said
+    if isinstance(said, dict) and isinstance(answer, dict):
+        return {name: elided(said.get(name), inner) for name, inner in answer.items()}
+    if isinstance(said, list) and isinstance(answer, list):
+        return [elided(said[at] if at < len(said) else None, inner) for at, inner in enumerate(answer)]
+    return answer
+
+
 def pretty(value: Any, margin: int = 0, before: int = 0) -> str:
     """JSON for reading: whatever fits into WIDTH columns stands on one line. before: columns taken to its left."""
     flat = msgspec.json.format(msgspec.json.encode(value), indent=0).decode()
@@ -96,6 +107,7 @@ def rewrite(path: Path, shop: Shop) -> None:
         answer = shop.ask(example.request)
         out.append(text[at : example.end])
         if answer is not None:
+            answer = elided(msgspec.json.decode(example.said) if example.said.strip() else None, answer)
             out.append(f"{text[example.end : example.reply[0]] if example.reply else ''}```json reply\n{pretty(answer)}\n```\n")
         at = example.reply[1] if example.reply else example.end
     path.write_text("".join(out) + text[at:])

@@ -1,5 +1,6 @@
 """Aggregation over files: against the oracle, with every executor, with files that fail, and partials in any order."""
 
+import gc
 import os
 import random
 import subprocess
@@ -148,7 +149,7 @@ def test_paths_of_every_kind_count_once(recorded):
 
 @pytest.mark.parametrize("executor", [None, Late()])
 def test_a_file_that_fails_stands_beside_the_result(tmp_path, executor):
-    session, written = mixed_traces.write(tmp_path, 5)
+    session, _ = mixed_traces.write(tmp_path, 5)
     bad = session / "pid_40" / "thread_0" / "index.atf"
     rest = aggregate([session / "pid_40" / f"thread_{n}" for n in (1, 2)] + [session / "pid_41"]).value
     bad.write_bytes(b"no index")
@@ -170,6 +171,39 @@ def test_a_map_that_fails_on_one_file(recorded):
         for one in (None, executor):
             found = aggregate(session, fails_on_workers, one, merge=lambda a, b: a + b)
             assert found.value == 4 and [error for _, error in found.errors] == ["ZeroDivisionError: one"] * 2
+
+
+def cuts_its_file(thread: ThreadFile) -> int:
+    events = len(thread.events)
+    if thread.number == 0:
+        os.truncate(thread.path, 64)
+    return events
+
+
+def test_a_file_that_is_cut_while_it_is_read(tmp_path):
+    session, written = mixed_traces.write(tmp_path, 5)
+    found = aggregate(session, cuts_its_file, merge=lambda a, b: a + b)
+    assert [Path(path).parent.name for path, _ in found.errors] == ["thread_0"] * 2
+    assert found.value == sum(len(one.events) for one in written if one.number)
+
+
+def test_a_merge_that_fails_stops_the_rest(recorded):
+    def refuse(a, b):
+        raise ZeroDivisionError
+
+    class Never(Late):
+        def __init__(self):
+            self.futures = []
+
+        def submit(self, fn, /, *args, **kwargs):
+            self.futures.append(super().submit(fn, *args, **kwargs))
+            return self.futures[-1]
+
+    executor = Never()
+    with pytest.raises(ZeroDivisionError):
+        aggregate(recorded[0][0], heads, executor, merge=refuse)
+    gc.collect()
+    assert [future.cancelled() for future in executor.futures] == [False] * 2 + [True] * 4
 
 
 def test_what_cannot_be_sent_is_an_error_of_its_files(recorded):

@@ -34,7 +34,7 @@ class Five(Params):
 
 class Window(Params):
     start_ns: Annotated[int, msgspec.Meta(ge=0)] = 0
-    kinds: list[Literal["call", "return"]] = []
+    kinds: list[Literal["call", "return"]] | None = None
 
 
 class Rich(Params):
@@ -363,14 +363,14 @@ class Bounded(Caller):
 LONG = Rpc([Method("long", Any3, str, lambda context, params: "z" * params.a, "")])
 
 
-@pytest.mark.parametrize(("count", "each", "room"), [(1, 900, 1000), (100, 200, 20_000), (100, 3000, 20_000), (50, 1, 20_000), (100, 10**6, 20_000)])
+@pytest.mark.parametrize(("count", "each", "room"), [(1, 700, 1000), (1, 990, 1000), (100, 10, 20_000), (100, 3000, 20_000), (50, 1, 20_000), (100, 10**6, 20_000)])
 def test_a_batch_keeps_to_its_room(count, each, room):
     bodies = ",".join(call("long", [each], "i" * 20) for _ in range(count))
     body = LONG.answer(f"[{bodies}]".encode(), Bounded(room)).body
     assert len(body) <= room
     codes = [one.get("error", {}).get("code", 0) for one in json.loads(body)]
     assert len(codes) == count
-    assert codes[0] == (0 if each < room / 2 else -32003)
+    assert codes[0] == (0 if each + 200 < room else -32003)
 
 
 def test_a_caller_may_refuse_a_call():
@@ -380,6 +380,6 @@ def test_a_caller_may_refuse_a_call():
 
 def test_bind_reads_a_dict_of_structs_by_its_own_keys():
     class Many(Params):
-        windows: dict[str, Window] = {}
+        windows: dict[str, Window] | None = None
 
     assert bind(Many, {"windows": {"startNs": {"startNs": 5}}}).windows["startNs"].start_ns == 5
