@@ -78,12 +78,12 @@ class Process:
         self.pid = self.manifest.pid
         self.problems = list(self.manifest.problems)
         self.threads: list[Thread] = []
-        for number, directory in _numbered(place, "thread_"):
+        for number, directory in numbered(place, "thread_"):
             try:
                 self.threads.append(Thread(self, number, first_thread + len(self.threads), directory))
             except FormatError as why:
                 self.problems.append(str(why))
-        said = set(self.manifest.threads) - {number for number, _ in _numbered(place, "thread_")}
+        said = set(self.manifest.threads) - {number for number, _ in numbered(place, "thread_")}
         if said:
             self.problems.append(f"manifest: names threads that are not there: {', '.join(map(str, sorted(said)))}")
         self._functions: dict[int, Function] = {}
@@ -130,7 +130,7 @@ class Process:
         return {"pid": self.pid, "status": self.status, **{key: data.get(key) for key in ("parent_pid", "argv", "exit", "python")}}
 
 
-def _numbered(place: Path, prefix: str) -> list[tuple[int, Path]]:
+def numbered(place: Path, prefix: str) -> list[tuple[int, Path]]:
     """[(n, directory)] of the directories <prefix><n>, by n."""
     found = [(re.fullmatch(rf"{prefix}(\d+)(?:_\d+)?", entry.name), entry) for entry in place.iterdir() if entry.is_dir()]
     return sorted((int(match[1]), entry) for match, entry in found if match)
@@ -143,9 +143,9 @@ def find_session(path: str | os.PathLike[str]) -> tuple[Path, list[Path], str | 
         what = "is a file; give the directory of the session" if place.exists() else "is not there"
         raise UsageError(f"{place}: {what}")
     try:
-        if _numbered(place, "thread_") or (place.name.startswith("pid_") and (place / "manifest.json").exists()):
+        if numbered(place, "thread_") or (place.name.startswith("pid_") and (place / "manifest.json").exists()):
             return place, [place], None
-        processes = _numbered(place, "pid_")
+        processes = numbered(place, "pid_")
         if processes or _SESSION.match(place.name):
             return place, [directory for _, directory in processes], None
         sessions = sorted(
@@ -157,4 +157,4 @@ def find_session(path: str | os.PathLike[str]) -> tuple[Path, list[Path], str | 
         raise FormatError(f"{place}: holds no recording (no session_*, pid_* or thread_* directory)")
     newest = sessions[-1][2]
     note = f"{len(sessions)} sessions in {place}; this is the newest" if len(sessions) > 1 else None
-    return newest, [directory for _, directory in _numbered(newest, "pid_")], note
+    return newest, [directory for _, directory in numbered(newest, "pid_")], note

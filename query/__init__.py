@@ -8,12 +8,14 @@ if __name__ != "atf.query":
     raise ImportError("import this package as atf.query")
 
 if TYPE_CHECKING:
+    from atf.query.aggregation import aggregate as aggregate
     from atf.query.client import Client as Client
     from atf.query.client import connect as connect
     from atf.query.rpc import RpcError as RpcError
     from atf.query.transports import TransportError as TransportError
 
 _HOMES = {
+    "aggregate": "atf.query.aggregation",
     "Client": "atf.query.client",
     "connect": "atf.query.client",
     "RpcError": "atf.query.rpc",

@@ -25,6 +25,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("method", nargs="?", metavar="METHOD", help="the question (default: trace.info)")
     parser.add_argument("params", nargs="?", metavar="PARAMS", default="{}", help="a JSON object; traceId is filled in")
     parser.add_argument("--sql", metavar="QUERY", help="ask TRACE in SQL instead (needs duckdb)")
+    parser.add_argument("--json", action="store_true", help="with --sql: print JSON, not a table")
+    parser.add_argument("--limit", type=int, default=1000, metavar="ROWS", help="with --sql: at most so many rows (default: %(default)s)")
     serving = parser.add_argument_group("serving")
     serving.add_argument("--trace-root", metavar="DIR", help=f"the directory of the traces (default: ./{DEFAULT_ROOT})")
     serving.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s); another machine's needs a token")

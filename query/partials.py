@@ -1,0 +1,171 @@
+"""Sums over groups of spans that merge: in any order, from any machine, to the same bits.
+
+A quantile comes from a histogram of active times. Its buckets are logarithmic, 16 for each doubling, so that a time below
+32 ns has a bucket of its own and any other one (up to 104 days) is within 1/32 of its bucket's middle. Adding histograms loses nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_SUMS = ("count", "total_ns", "active_ns", "self_ns", "exceptions")
+_COLUMNS = (*_SUMS, "min_ns", "max_ns")
+_SHIFT = 48  # of the 52 bits of a double's fraction 4 are left, below its exponent
+_BUCKETS = 1 << 15  # more than there are
+
+
+def buckets_of(values_ns: Any) -> Any:
+    """The bucket of each value (uint64): int64, rising with the value."""
+    import numpy
+
+    return (values_ns.astype(numpy.float64).view(numpy.uint64) >> numpy.uint64(_SHIFT)).astype(numpy.int64)
+
+
+def middle_of(bucket: int) -> int:
+    """The integer in the middle of a bucket."""
+    import numpy
+
+    low, high = (numpy.array([bucket, bucket + 1], dtype=numpy.uint64) << numpy.uint64(_SHIFT)).view(numpy.float64).tolist()
+    return int((low + high) / 2)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Sums of one group. Times are active times in ns; recursion counts once in total_ns.
+
+    key: (module, name, file, line) of a function, (module,) of a module, (process directory, number, tid, name) of a thread.
+    histogram: {bucket: spans}, see `quantile_ns`.
+    """
+
+    key: tuple[Any, ...]
+    count: int
+    total_ns: int
+    self_ns: int
+    min_ns: int
+    max_ns: int
+    mean_ns: int
+    exceptions: int
+    histogram: dict[int, int]
+
+    def quantile_ns(self, q: float) -> int:
+        """The time that the fraction q (0 to 1) of the spans does not exceed; off by at most 1/32 of itself."""
+        rank = min(max(1, math.ceil(q * self.count)), self.count)
+        if rank == self.count:
+            return self.max_ns
+        for bucket, spans in self.histogram.items():
+            rank -= spans
+            if rank <= 0:
+                return min(max(middle_of(bucket), self.min_ns), self.max_ns)
+        return self.max_ns
+
+
+class Table:
+    """A partial: groups by key, in the order of their keys.
+
+    counts: {files, events, spans, returns_without_call, yields_without_call, resumes_without_call, gaps, events_lost}.
+    """
+
+    def __init__(self, keys: list[tuple[Any, ...]], sums: dict[str, Any], buckets: Any, spans: Any, counts: dict[str, int]) -> None:
+        self.keys, self.counts = keys, counts
+        self._sums = sums  # {name: uint64 of shape (keys,)}
+        self._buckets, self._spans = buckets, spans  # position of the key * _BUCKETS + bucket, rising; spans in it
+
+    @classmethod
+    def of(cls, columns: Any, groups: Sequence[tuple[Any, ...]], by_function: bool, counts: dict[str, int]) -> Table:
+        """The sums of a thread's SpanColumns. groups: the key of each of its functions, or of its one thread."""
+        import numpy
+
+        from atf._core.spans import totals
+
+        numbers: dict[tuple[Any, ...], int] = {}
+        members = numpy.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=numpy.uint32)
+        key = columns.function if by_function else columns.thread
+        sums = totals(columns, key, members, len(numbers))
+        codes = members[key].astype(numpy.int64) * _BUCKETS + buckets_of(columns.active_ns)
+        codes, spans = numpy.unique(codes, return_counts=True)
+        return merged([cls(list(numbers), sums, codes, spans.astype(numpy.uint64), {"files": 1, **counts})])
+
+    def merge(self, other: Table) -> Table:
+        """The sums of both; `a.merge(b).merge(c)`, in whatever order, is the same to the bit."""
+        return merged([self, other])
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[Row]:
+        """By the sum of self time, largest first; ties by key."""
+        selfs = self._sums["self_ns"].tolist()
+        columns = {name: self._sums[name].tolist() for name in _COLUMNS}
+        histograms: list[dict[int, int]] = [{} for _ in self.keys]
+        for code, spans in zip(self._buckets.tolist(), self._spans.tolist(), strict=True):
+            histograms[code // _BUCKETS][code % _BUCKETS] = spans
+        for i in sorted(range(len(self.keys)), key=lambda i: (-selfs[i], self.keys[i])):
+            mean = columns["active_ns"][i] // columns["count"][i]
+            shown = {name: columns[name][i] for name in _COLUMNS if name != "active_ns"}
+            yield Row(key=self.keys[i], mean_ns=mean, histogram=histograms[i], **shown)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Table) and self.digest() == other.digest()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def digest(self) -> str:
+        """32 hexadecimal digits that stand for every bit of it."""
+        import hashlib
+
+        keys, sums, steps, spans, counts = self.__getstate__()
+        parts = [keys, *(sums[name].tobytes() for name in _COLUMNS), steps.tobytes(), spans.tobytes(), repr(sorted(counts.items())).encode()]
+        return hashlib.blake2b(b"".join(len(p).to_bytes(8, "little") + p for p in parts), digest_size=16).hexdigest()
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        import msgspec
+        import numpy
+
+        steps = numpy.diff(self._buckets, prepend=0)
+        return msgspec.msgpack.encode(self.keys), self._sums, _narrow(steps), _narrow(self._spans), self.counts
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        import msgspec
+        import numpy
+
+        keys, self._sums, steps, spans, self.counts = state
+        self.keys = msgspec.msgpack.decode(keys, type=list[tuple[Any, ...]])
+        self._buckets, self._spans = numpy.cumsum(steps, dtype=numpy.int64), spans.astype(numpy.uint64)
+
+
+def _narrow(values: Any) -> Any:
+    """The same numbers in the smallest unsigned type that holds them."""
+    import numpy
+
+    return values.astype(numpy.min_scalar_type(int(values.max()) if len(values) else 0))
+
+
+def merged(tables: Sequence[Table]) -> Table:
+    """The sum of tables: groups without spans are left out."""
+    import numpy
+
+    occurring = sorted({key for table in tables for key, n in zip(table.keys, table._sums["count"].tolist(), strict=True) if n})
+    place = {key: i for i, key in enumerate(occurring)}
+    sums = {name: numpy.zeros(len(occurring), dtype=numpy.uint64) for name in _COLUMNS}
+    sums["min_ns"][:] = numpy.iinfo(numpy.uint64).max
+    codes: list[Any] = [numpy.zeros(0, dtype=numpy.int64)]
+    spans_of: list[Any] = [numpy.zeros(0, dtype=numpy.uint64)]
+    counts: dict[str, int] = {}
+    for table in tables:
+        some = numpy.flatnonzero(table._sums["count"])
+        to = numpy.array([place.get(key, -1) for key in table.keys], dtype=numpy.int64)  # a key stands in a table once
+        for name in _SUMS:
+            sums[name][to[some]] += table._sums[name][some]
+        sums["min_ns"][to[some]] = numpy.minimum(sums["min_ns"][to[some]], table._sums["min_ns"][some])
+        sums["max_ns"][to[some]] = numpy.maximum(sums["max_ns"][to[some]], table._sums["max_ns"][some])
+        codes.append(to[table._buckets // _BUCKETS] * _BUCKETS + table._buckets % _BUCKETS)
+        spans_of.append(table._spans)
+        for name, n in table.counts.items():
+            counts[name] = counts.get(name, 0) + n
+    found, where = numpy.unique(numpy.concatenate(codes), return_inverse=True)
+    spans = numpy.zeros(len(found), dtype=numpy.uint64)
+    numpy.add.at(spans, where, numpy.concatenate(spans_of))
+    return Table(occurring, sums, found, spans, counts)
