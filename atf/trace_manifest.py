@@ -81,6 +81,8 @@ def read_manifest(process_dir: Path, pid: int) -> Manifest:
         text = (process_dir / "manifest.json").read_bytes()
         manifest.size_bytes = len(text)
         data = json.loads(text)
+        if b"\\ud" in text.lower():  # half a surrogate pair is text that nobody could print or send
+            data = json.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
     except OSError as why:
         manifest.problems.append(f"manifest: {why.strerror}; names are not known")
         return manifest
