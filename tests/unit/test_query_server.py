@@ -257,6 +257,7 @@ def test_access_log_and_metrics(root, tmp_path, client):
     assert (lines[4]["status"], len(lines)) == (415, 5)
     assert all(line["client"] == "127.0.0.1" and line["time"].endswith("Z") for line in lines)
     assert lines[0]["durationMs"] > 0
+    assert lines[0]["bytes"] > 500
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
     said = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     assert said['atf_query_requests_total{method="trace.info",code="0"}'] == "2"
