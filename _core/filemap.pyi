@@ -2,6 +2,8 @@
 
 import os
 
+__pyx_capi__: dict[str, object]  # for busguard, which looks through the mappings
+
 class FileMap:
     """The first `size` bytes of an open file; implements the buffer protocol."""
 

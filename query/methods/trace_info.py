@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 from msgspec import UNSET, UnsetType
 
 from atf.query.context import Context
-from atf.query.params import Params, Result
+from atf.query.params import Params, Result, camel
 from atf.query.rpc import Method
 from atf.query.samples import Samples, samples_of
 from atf.query.traces import View
@@ -91,7 +92,7 @@ def run(context: Context, params: InfoParams) -> Info:
             avg_event_size=round(sizes["index_bytes"] / info["events"], 2) if info["events"] else 0.0,
         ),
         thread_count=info["threads"],
-        processes=info["processes"],
+        processes=[_on_the_wire(process) for process in info["processes"]],
         threads=[
             ThreadInfo(id=t.number, tid=t.tid, pid=t.process.pid, name=t.name, events=len(t.index), lost=t.lost) for t in trace.threads
         ],
@@ -99,13 +100,22 @@ def run(context: Context, params: InfoParams) -> Info:
         growing=view.growing,
         lost=info["lost"],
         windows=[],
-        recovered=info["recovered"],
+        recovered=_on_the_wire(info["recovered"], view.path),
     )
     if params.include_samples:
         result.samples = view.once("samples", lambda view: samples_of(view, context.check))
     if params.include_checksums:
         result.checksums = view.once("checksums", lambda view: _checksums(context, view))
     return result
+
+
+def _on_the_wire(value: Any, root: Path | None = None) -> Any:
+    """The value with names as the contract spells them, and files as they are called below `root`."""
+    if isinstance(value, dict):
+        return {
+            camel(name): os.path.relpath(inner, root) if name == "file" and root else _on_the_wire(inner, root) for name, inner in value.items()
+        }
+    return [_on_the_wire(inner, root) for inner in value] if isinstance(value, list) else value
 
 
 def _checksums(context: Context, view: View) -> Checksums:

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 import doctraces
 from query_server import JSON, call, read_answer, request_bytes, serving
 

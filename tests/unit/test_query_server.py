@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 import doctraces
 from query_server import JSON, Server, call, read_answer, request_bytes, serving
 
@@ -257,6 +257,7 @@ def test_access_log_and_metrics(root, tmp_path, client):
     assert (lines[4]["status"], len(lines)) == (415, 5)
     assert all(line["client"] == "127.0.0.1" and line["time"].endswith("Z") for line in lines)
     assert lines[0]["durationMs"] > 0
+    assert lines[0]["bytes"] > 500
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
     said = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     assert said['atf_query_requests_total{method="trace.info",code="0"}'] == "2"
