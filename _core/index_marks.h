@@ -237,35 +237,63 @@ static inline int atf_after(const atf_pick *a, const atf_pick *b, int descending
     return descending ? less : !less && (a->value != b->value || a->row != b->row);
 }
 
-/* The heap's top is the one that comes last. */
-static inline void atf_sift(atf_pick *heap, uint32_t count, uint32_t i, int descending)
+/* Puts the first `keep` of the order to the front, in no order; the last of them to keep - 1. keep is from 1 to count. */
+static inline void atf_keep_first(atf_pick *picks, uint32_t count, uint32_t keep, int descending)
 {
-    atf_pick one = heap[i];
-    for (uint32_t child; (child = 2 * i + 1) < count; i = child) {
-        if (child + 1 < count && atf_after(&heap[child + 1], &heap[child], descending)) child++;
-        if (!atf_after(&heap[child], &one, descending)) break;
-        heap[i] = heap[child];
+    uint64_t low = 0, high = count, random = 1;
+    while (high - low > 1) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        atf_pick pivot = picks[low + (random >> 33) % (high - low)], one;
+        uint64_t left = low, right = high - 1;
+        for (;;) {
+            while (atf_after(&pivot, &picks[left], descending)) left++;
+            while (atf_after(&picks[right], &pivot, descending)) right--;
+            if (left >= right) break;
+            one = picks[left];
+            picks[left++] = picks[right];
+            picks[right--] = one;
+        }
+        /* Before `left` nothing comes after the pivot; from it on, nothing before. */
+        if (left == low) left++; /* the pivot is the very first */
+        if (keep <= left) high = left;
+        else low = left;
+        if (keep == left) break;
     }
-    heap[i] = one;
+    for (uint32_t i = 0; i + 1 < keep; i++)
+        if (atf_after(&picks[i], &picks[keep - 1], descending)) {
+            atf_pick one = picks[i];
+            picks[i] = picks[keep - 1];
+            picks[keep - 1] = one;
+        }
 }
 
 typedef struct atf_top {
-    atf_pick *heap; /* [room] */
-    uint32_t count, room;
+    atf_pick *picks; /* [2 * keep]: thinned out to `keep` whenever it is full */
+    uint32_t count, keep;
     int by_self, descending;
     int bounded; /* only what comes after `bound` */
-    atf_pick bound;
+    int edged;   /* only what comes before `edge`: `keep` of those before it are known */
+    atf_pick bound, edge;
 } atf_top;
 
-/* Keeps the first `room` marked rows, of words [first, last), by duration or self time. */
+static inline void atf_top_thin(atf_top *t)
+{
+    if (t->count < t->keep || !t->keep) return;
+    atf_keep_first(t->picks, t->count, t->keep, t->descending);
+    t->count = t->keep;
+    t->edge = t->picks[t->keep - 1];
+    t->edged = 1;
+}
+
+/* Keeps the first `keep` marked rows, of words [first, last), by duration or self time; at the end, atf_top_thin. */
 static inline void atf_top_some(atf_spans *x, const uint64_t *marks, uint64_t first, uint64_t last, atf_top *t)
 {
     const uint32_t *column = t->by_self ? x->self : x->duration;
-    for (uint64_t w = first; w < last && t->room; w++) {
+    for (uint64_t w = first; w < last && t->keep; w++) {
         uint64_t left = marks[w];
-        if (left == ~0ull && t->count == t->room) {
+        if (left == ~0ull && t->edged) {
             /* A whole word, of which mostly nothing is good enough. */
-            uint32_t edge = t->heap[0].value < ATF_LONG ? (uint32_t)t->heap[0].value : ATF_LONG, any = 0;
+            uint32_t edge = t->edge.value < ATF_LONG ? (uint32_t)t->edge.value : ATF_LONG, any = 0;
             if (t->descending)
                 for (int i = 0; i < 64; i++) any |= column[64 * w + i] >= edge;
             else
@@ -276,14 +304,9 @@ static inline void atf_top_some(atf_spans *x, const uint64_t *marks, uint64_t fi
             atf_pick one = {0, (uint32_t)(64 * w) + (uint32_t)__builtin_ctzll(left), 0};
             one.value = t->by_self ? atf_row_self(x, one.row) : atf_row_duration(x, one.row);
             if (t->bounded && !atf_after(&one, &t->bound, t->descending)) continue;
-            if (t->count < t->room) {
-                t->heap[t->count++] = one;
-                if (t->count == t->room)
-                    for (uint32_t i = t->room / 2; i--;) atf_sift(t->heap, t->count, i, t->descending);
-            } else if (atf_after(&t->heap[0], &one, t->descending)) {
-                t->heap[0] = one;
-                atf_sift(t->heap, t->count, 0, t->descending);
-            }
+            if (t->edged && !atf_after(&t->edge, &one, t->descending)) continue;
+            t->picks[t->count++] = one;
+            if (t->count == 2 * (uint64_t)t->keep) atf_top_thin(t);
         }
     }
 }

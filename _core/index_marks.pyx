@@ -19,10 +19,11 @@ cdef extern from "index_marks.h" nogil:
         uint64_t value
         uint32_t row
     ctypedef struct atf_top:
-        atf_pick *heap
-        uint32_t count, room
+        atf_pick *picks
+        uint32_t count, keep
         int by_self, descending, bounded
         atf_pick bound
+    void atf_top_thin(atf_top *t)
     void atf_top_some(atf_spans *x, const uint64_t *marks, uint64_t first, uint64_t last, atf_top *t)
     void atf_marks_count(const uint64_t *marks, uint64_t words, uint32_t *before)
     uint32_t atf_marks_rank(const uint64_t *marks, const uint32_t *before, uint32_t row)
@@ -159,7 +160,7 @@ cdef class Marks:
         cdef atf_top t
         cdef uint64_t first = 0, last, i
         memset(&t, 0, sizeof(t))
-        t.room, t.by_self, t.descending = <uint32_t>min(max(room, 0), self.count), by_self, descending
+        t.keep, t.by_self, t.descending = <uint32_t>min(max(room, 0), self.count, 1 << 30), by_self, descending
         if bound is not None:
             value, row = bound
             if row < 0: # behind the last row of the value before
@@ -167,9 +168,9 @@ cdef class Marks:
             if value >= 0:
                 t.bounded, t.bound.value, t.bound.row = True, value, row
             elif descending:
-                t.room = 0
-        t.heap = <atf_pick *>malloc((<uint64_t>t.room + 1) * sizeof(atf_pick))
-        if t.heap == NULL:
+                t.keep = 0
+        t.picks = <atf_pick *>malloc((2 * <uint64_t>t.keep + 1) * sizeof(atf_pick))
+        if t.picks == NULL:
             raise MemoryError
         try:
             while first < self.word_count:
@@ -180,11 +181,13 @@ cdef class Marks:
                 if check is not None:
                     check()
             self.index.whole()
+            with nogil:
+                atf_top_thin(&t)
             values, rows = numpy.empty(t.count, dtype=numpy.uint64), numpy.empty(t.count, dtype=numpy.uint32)
             if t.count:
                 spread(&t, values, rows)
         finally:
-            free(t.heap)
+            free(t.picks)
         order = numpy.lexsort((rows, values))
         order = order[::-1] if descending else order
         return values[order], rows[order]
@@ -236,7 +239,7 @@ cdef class Marks:
 cdef int spread(atf_top *t, uint64_t[::1] values, uint32_t[::1] rows) except -1:
     cdef uint32_t i
     for i in range(t.count):
-        values[i], rows[i] = t.heap[i].value, t.heap[i].row
+        values[i], rows[i] = t.picks[i].value, t.picks[i].row
     return 0
 
 
