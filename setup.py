@@ -27,6 +27,7 @@ COMPILE = [*COMMON, *FLAGS[KIND]]
 LINK = ["-pthread", *[flag for flag in FLAGS[KIND] if flag.startswith("-fsanitize")]]
 # C that belongs to a module beside its .pyx.
 SOURCES = {
+    "busguard": ["atf/_core/bus.c"],
     "recorder": ["atf/_core/producer.c", "atf/_core/names.c", *sorted(glob.glob("atf/_core/vm/*.c"))],
     "drain": [f"atf/_core/{name}.c" for name in ("engine", "source", "links", "writer")],
     "ring": [f"atf/_core/{name}.c" for name in ("bench", "producer", "engine", "source", "links", "writer")],  # a record path of its own

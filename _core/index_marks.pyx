@@ -6,7 +6,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from atf._core.errors import UsageError
-from atf._core.index cimport atf_idmap, atf_spans, ThreadIndex, ATF_NO_ROW
+from atf._core.index cimport atf_idmap, atf_span_function, atf_spans, ThreadIndex, ATF_NO_ROW
 
 cdef extern from "index_marks.h" nogil:
     ctypedef struct atf_span_filter:
@@ -21,8 +21,8 @@ cdef extern from "index_marks.h" nogil:
     ctypedef struct atf_top:
         atf_pick *picks
         uint32_t count, keep
-        int by_self, descending, bounded
-        atf_pick bound
+        int by_self, descending, bounded, edged
+        atf_pick bound, edge
     void atf_top_thin(atf_top *t)
     void atf_top_some(atf_spans *x, const uint64_t *marks, uint64_t first, uint64_t last, atf_top *t)
     void atf_marks_count(const uint64_t *marks, uint64_t words, uint32_t *before)
@@ -49,7 +49,10 @@ cdef extern from "index_walk.h" nogil:
     ctypedef struct atf_run:
         atf_spans *x
         const uint32_t *rows
-        uint32_t count
+        const uint64_t *marks
+        const uint32_t *before
+        uint64_t words
+        uint32_t first, last
     uint64_t atf_rank(atf_run *runs, uint32_t count, uint64_t rank)
 
 cdef extern from *:
@@ -151,11 +154,11 @@ cdef class Marks:
                 i += 1
         return result
 
-    def top(self, room, *, bint by_self=False, bint descending=True, bound=None, check=None):
+    def top(self, room, *, bint by_self=False, bint descending=True, bound=None, edge=None, check=None):
         """The first `room` by duration or self time, equal ones by row: (values, rows), uint64 and uint32, in that order.
 
         Descending is exactly the reverse. bound: (value, row), and only what comes after it in the order; a row of -1 or of
-        `index.rows` stands before or behind all rows of its value.
+        `index.rows` stands before or behind all rows of its value. edge: no value that comes after this one is wanted.
         """
         cdef atf_top t
         cdef uint64_t first = 0, last, i
@@ -169,6 +172,8 @@ cdef class Marks:
                 t.bounded, t.bound.value, t.bound.row = True, value, row
             elif descending:
                 t.keep = 0
+        if edge is not None and 0 < edge < 0xFFFFFFFFFFFFFFFF: # as a row between this value and the one beyond it
+            t.edged, t.edge.value, t.edge.row = True, edge - 1 if descending else edge + 1, ATF_NO_ROW if descending else 0
         t.picks = <atf_pick *>malloc((2 * <uint64_t>t.keep + 1) * sizeof(atf_pick))
         if t.picks == NULL:
             raise MemoryError
@@ -191,6 +196,43 @@ cdef class Marks:
         order = numpy.lexsort((rows, values))
         order = order[::-1] if descending else order
         return values[order], rows[order]
+
+    def actives(self, functions=None):
+        """Active times of the marked spans, of some functions (positions in `index.functions`) or of all: uint64, in no order."""
+        cdef const atf_span_function *f
+        cdef uint64_t n = 0
+        cdef uint32_t i, row
+        cdef atf_spans *x = &self.index.x
+        cdef uint64_t[::1] out
+        cdef const uint32_t[::1] rows
+        if functions is None:
+            rows = self.take(0, self.count)
+            result = numpy.empty(self.count, dtype=numpy.uint64)
+            out = result
+            with nogil:
+                for i in range(<uint32_t>rows.shape[0]):
+                    out[i] = atf_row_active(x, rows[i])
+            self.index.whole()
+            return result
+        pieces = [numpy.empty(0, dtype=numpy.uint64)]
+        for each in functions:
+            if not 0 <= each < x.function_count:
+                raise UsageError(f"{self.index.name}: has {x.function_count} functions, no number {each}")
+            f = &x.functions[<uint32_t>each]
+            piece = numpy.empty(f.count, dtype=numpy.uint64)
+            out = piece
+            n = 0
+            with nogil:
+                for i in range(f.count):
+                    row = x.by_start[f.first + i]
+                    if row >= x.rows:
+                        x.damaged = 1
+                    elif self.words[row // 64] >> (row % 64) & 1:
+                        out[n] = atf_row_active(x, row)
+                        n += 1
+            pieces.append(piece[:n])
+        self.index.whole()
+        return numpy.concatenate(pieces)
 
     def sums(self, const uint32_t[::1] group, uint32_t groups, into=None, check=None):
         """Adds the marked spans up by group: a dict of the arrays SUMS, uint64 of shape (groups,); `into`: such a dict to add to.
@@ -260,8 +302,10 @@ def ranks(functions, percents):
             if not 0 <= where < index.x.function_count:
                 raise UsageError(f"{index.name}: has {index.x.function_count} functions, no number {where}")
             position = where
-            runs[n].x, runs[n].rows, runs[n].count = &index.x, index.x.by_duration + index.x.functions[position].first, index.x.functions[position].count
-            total += runs[n].count
+            memset(&runs[n], 0, sizeof(atf_run))
+            runs[n].x, runs[n].rows = &index.x, index.x.by_duration + index.x.functions[position].first
+            runs[n].last = index.x.functions[position].count
+            total += runs[n].last
             n += 1
         result = []
         for percent in percents:
@@ -274,5 +318,37 @@ def ranks(functions, percents):
         for index, _ in parts:
             index.whole()
         return result
+    finally:
+        free(runs)
+
+
+def start_at(parts, uint64_t rank):
+    """The start_ns of the marked span of a rank (from 0) in the order of start, over several threads whose `in_order` is true.
+
+    parts: [(Marks, first, last)]: only its ranks [first, last) count. UsageError: there are not so many.
+    """
+    cdef Marks marks
+    cdef uint32_t n = 0
+    cdef uint64_t total = 0, found
+    given = list(parts)
+    cdef atf_run *runs = <atf_run *>malloc((len(given) + 1) * sizeof(atf_run))
+    if runs == NULL:
+        raise MemoryError
+    try:
+        for marks, first, last in given:
+            if not 0 <= first <= last <= marks.count:
+                raise UsageError(f"{marks.index.name}: has {marks.count} marked spans, no ranks {first} to {last}")
+            memset(&runs[n], 0, sizeof(atf_run))
+            runs[n].x, runs[n].marks, runs[n].before, runs[n].words = &marks.index.x, marks.words, marks.before, marks.word_count
+            runs[n].first, runs[n].last = first, last
+            total += runs[n].last - runs[n].first
+            n += 1
+        if rank >= total:
+            raise UsageError(f"there are {total} spans, none of rank {rank}")
+        with nogil:
+            found = atf_rank(runs, n, rank)
+        for marks, _, _ in given:
+            marks.index.whole()
+        return found
     finally:
         free(runs)

@@ -1,7 +1,7 @@
 /* Callers and callees, sums and ranks over the rows of span indexes. Never includes Python.h. */
 #ifndef ATF_INDEX_WALK_H
 #define ATF_INDEX_WALK_H
-#include "index.h"
+#include "index_marks.h"
 
 /* The first row after `from` that is called after index_seq `seq`, `from` being before it: mostly very near. */
 static inline uint32_t atf_row_past(const atf_spans *x, uint32_t from, uint32_t seq)
@@ -134,18 +134,22 @@ static inline void atf_sum_some(atf_spans *x, const uint64_t *marks, uint64_t fi
 }
 
 /* ---------------------------------------------------------------- ranks */
-/* Rows of one function of one index, by rising duration. */
+/* Values of one index that rise with their place: durations of the rows of one function, in order of duration; or, `rows`
+ * being NULL, starts of marked rows. */
 typedef struct atf_run {
     atf_spans *x;
     const uint32_t *rows;
-    uint32_t count;
+    const uint64_t *marks;
+    const uint32_t *before;
+    uint64_t words;
+    uint32_t first, last;   /* places [first, last) */
     uint32_t low, high, at; /* atf_rank: the value looked for lies at [low, high] */
 } atf_run;
 
 static inline uint64_t atf_run_value(const atf_run *r, uint32_t i)
 {
-    uint32_t row = r->rows[i];
-    if (row < r->x->rows) return atf_row_duration(r->x, row);
+    uint32_t row = r->rows ? r->rows[i] : atf_marks_nth(r->marks, r->before, r->words, i);
+    if (row < r->x->rows) return r->rows ? atf_row_duration(r->x, row) : atf_row_start(r->x, row);
     r->x->damaged = 1;
     return 0;
 }
@@ -166,19 +170,23 @@ static inline uint32_t atf_run_until(const atf_run *r, uint64_t value)
     return low;
 }
 
-/* The duration with exactly `rank` shorter or equal ones before it, over all runs: bisects values, and with them every run. */
+/* The value with exactly `rank` smaller or equal ones before it, over all runs: bisects values, and with them every run. */
 static inline uint64_t atf_rank(atf_run *runs, uint32_t count, uint64_t rank)
 {
     uint64_t least = 0, most = 0;
     for (uint32_t i = 0; i < count; i++) {
-        runs[i].low = 0;
-        runs[i].high = runs[i].count;
-        uint64_t longest = runs[i].count ? atf_run_value(&runs[i], runs[i].count - 1) : 0;
-        most = longest > most ? longest : most;
+        runs[i].low = runs[i].first;
+        runs[i].high = runs[i].last;
+        if (runs[i].first == runs[i].last) continue;
+        uint64_t last = atf_run_value(&runs[i], runs[i].last - 1);
+        most = last > most ? last : most;
     }
     while (least < most) {
         uint64_t middle = least + (most - least) / 2, until = 0;
-        for (uint32_t i = 0; i < count; i++) until += runs[i].at = atf_run_until(&runs[i], middle);
+        for (uint32_t i = 0; i < count; i++) {
+            runs[i].at = atf_run_until(&runs[i], middle);
+            until += runs[i].at - runs[i].first;
+        }
         int enough = until > rank;
         for (uint32_t i = 0; i < count; i++) {
             if (enough) runs[i].high = runs[i].at;

@@ -197,6 +197,10 @@ cdef class IndexFile:
         self.map.check()
         return self.array
 
+    def check(self):
+        """Raises FormatError when the file has been cut since it was opened."""
+        self.map.check()
+
     def __len__(self):
         return self.report.records
 
@@ -289,6 +293,10 @@ cdef class DetailFile:
         self.offsets = offsets
         self.table = table
         return 0
+
+    def check(self):
+        """Raises FormatError when the file has been cut since it was opened."""
+        self.map.check()
 
     @property
     def report(self):

@@ -47,6 +47,12 @@ class Thread:
                 return None
         return self._details
 
+    def check(self) -> None:
+        """Raises FormatError when a file of the thread has been cut since it was opened."""
+        self.index.check()
+        if self._details is not None:
+            self._details.check()
+
     def detail_of(self, index_seq: int, detail_seq: int, type: int | None = None) -> dict[str, Any] | None:
         """The decoded detail of an event, when the link holds both ways (and it is of `type`); else None."""
         if detail_seq == NO_DETAIL:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from atf.query.params import BadParams, Result
 from atf.query.rpc import INVALID_PARAMS, TOO_LARGE, RpcError
+
+if TYPE_CHECKING:
+    from atf.query.context import Context
+    from atf.query.traces import View
 
 Shape = Literal["rows", "columns"]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
@@ -31,6 +35,9 @@ class Metadata(Result):
     did_truncate: bool | msgspec.UnsetType = msgspec.UNSET
     growing: bool | msgspec.UnsetType = msgspec.UNSET
     as_of_ns: int | msgspec.UnsetType = msgspec.UNSET
+
+
+M = TypeVar("M", bound=Metadata)
 
 
 def query_of(params: msgspec.Struct, *but: str) -> bytes:
@@ -87,3 +94,63 @@ def fit(rows: Sequence[msgspec.Struct], shape: Shape, room: int) -> tuple[Any, i
 def invalid(param: str, reason: str, hint: str | None = None) -> RpcError:
     """-32602 about one param."""
     return RpcError(INVALID_PARAMS, BadParams(param, reason, hint).data)
+
+
+def fit_columns(build: Callable[[int], Mapping[str, Sequence[Any]]], count: int, shape: Shape, room: int) -> tuple[Any, int]:
+    """As `fit`, for rows that are made as columns: `build(n)` gives {member: [one value a row]} of the first n of `count` rows.
+
+    Values that are UNSET are left out of rows, and null in columns. `build` is asked for no more rows than may fit.
+    """
+    made, wanted = 0, min(count, 1000)
+    while True:
+        if wanted > made:
+            columns, made = build(wanted), wanted
+        content = msgspec.json.encode(_shaped(columns, wanted, shape) if count else [] if shape == "rows" else {})
+        if len(content) > room:
+            if wanted == 1:
+                raise RpcError(TOO_LARGE, {"reason": f"one row takes {len(content)} bytes", "hint": "leave out details in projection"})
+            wanted = max(1, min(wanted - 1, int(wanted * room / len(content) * 0.98)))
+        elif wanted == count or wanted < made or len(content) > 0.8 * room:
+            return msgspec.Raw(content), wanted
+        else:
+            wanted = min(count, max(wanted + 1, int(wanted * room / len(content) * 0.98)))
+
+
+def _shaped(columns: Mapping[str, Sequence[Any]], count: int, shape: Shape) -> Any:
+    unset = msgspec.UNSET
+    sparse = [name for name, values in columns.items() if any(value is unset for value in values)]
+    if shape == "columns":
+        return {
+            name: [None if v is unset else v for v in values[:count]] if name in sparse else values[:count]
+            for name, values in columns.items()
+        }
+    names = tuple(columns)
+    rows = [dict(zip(names, values)) for values in zip(*(values[:count] for values in columns.values()))] if columns else [{}] * count
+    for name in sparse:
+        for row in rows:
+            if row[name] is unset:
+                del row[name]
+    return rows
+
+
+def page_metadata(
+    kind: type[M], context: Context, view: View, params: Any, total: int, returned: int, more: bool, next_key: Sequence[int], **rest: Any
+) -> M:
+    """The metadata of a page of `params` (offset, limit, cursor). next_key: of the last row returned. more: rows come after it."""
+    result = kind(
+        total_count=total,
+        returned_count=returned,
+        offset=None if params.cursor else params.offset,
+        limit=params.limit,
+        has_more=more,
+        execution_time_ms=context.elapsed_ms,
+        **rest,
+    )
+    if more and returned:
+        result.next_cursor = make_cursor(query_of(params), next_key)
+    if more and returned < params.limit:
+        result.did_truncate = True
+    if view.growing:
+        result.growing = True
+        result.as_of_ns = view.info["time_end_ns"]
+    return result

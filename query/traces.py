@@ -10,16 +10,18 @@ import re
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atf.errors import AtfError
-from atf.query.rpc import TRACE_DAMAGED, TRACE_NOT_FOUND, RpcError
+from atf.query.errors import TRACE_DAMAGED, TRACE_NOT_FOUND, RpcError, shown
 
 if TYPE_CHECKING:
     from atf.trace import Trace
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@=-]{0,254}")
+_NAME = re.compile(r"\w[\w.+@=, -]{0,254}")
 _MOST_NAMES = 3
 
 
@@ -51,6 +53,11 @@ class View:
     def growing(self) -> bool:
         return bool(self.info["status"] == "recording")
 
+    def check(self) -> None:
+        """Raises FormatError when a file of the trace has been cut since it was opened: what was derived meanwhile is void."""
+        for thread in self.trace.threads:
+            thread.check()
+
 
 class Traces:
     """The traces below `root`. cache_size: how many stay open; cache_ttl: seconds after its last use that one stays open, 0: off."""
@@ -60,16 +67,26 @@ class Traces:
         self._size, self._ttl = cache_size, cache_ttl
         self._open: OrderedDict[str, tuple[float, View]] = OrderedDict()
         self._lock = threading.Lock()
+        self._local = threading.local()
+
+    @contextmanager
+    def taking(self) -> Iterator[list[View]]:
+        """The views that this thread takes inside the with."""
+        above, self._local.taken = getattr(self._local, "taken", None), []
+        try:
+            yield self._local.taken
+        finally:
+            self._local.taken = above
 
     def place(self, trace_id: Any) -> Path:
         """The directory of an id. RpcError -32000 for one that is not there, leaves the root, or is no name at all."""
         names = trace_id.split("/") if isinstance(trace_id, str) else []
         if not 0 < len(names) <= _MOST_NAMES or not all(_NAME.fullmatch(name) for name in names):
-            raise RpcError(TRACE_NOT_FOUND, {"traceId": str(trace_id)[:300], "hint": "traces.list names those that are here"})
+            raise RpcError(TRACE_NOT_FOUND, {"traceId": shown(trace_id), "hint": "traces.list names those that are here"})
         try:
             place = self.root.joinpath(*names).resolve(strict=True)
             inside = place.is_relative_to(self.root) and is_trace(place)
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError, ValueError):
             inside = False
         if not inside:
             raise RpcError(TRACE_NOT_FOUND, {"traceId": trace_id, "hint": "traces.list names those that are here"})
@@ -85,6 +102,13 @@ class Traces:
 
     def view(self, trace_id: Any) -> View:
         """The trace of an id, open and up to date. RpcError when there is none, or when it cannot be read at all."""
+        view = self._view(trace_id)
+        taken = getattr(self._local, "taken", None)
+        if taken is not None and view not in taken:
+            taken.append(view)
+        return view
+
+    def _view(self, trace_id: Any) -> View:
         from atf.trace import open_trace
 
         place = self.place(trace_id)
@@ -99,7 +123,8 @@ class Traces:
                 return found[1]
         try:
             view = View(trace_id, place, open_trace(place), signature)
-        except AtfError as why:
+        except (AtfError, OSError) as why:
+            self.place(trace_id)  # another error when it has gone meanwhile
             raise RpcError(TRACE_DAMAGED, {"traceId": trace_id, "reason": str(why)}) from None
         with self._lock:
             if self._size and self._ttl:
@@ -111,6 +136,16 @@ class Traces:
     def _drop(self, now: float) -> None:
         while self._open and (len(self._open) > self._size or next(iter(self._open.values()))[0] + self._ttl < now):
             self._open.popitem(last=False)
+
+    def drop(self, view: View) -> None:
+        """Lets go of a view, so that the next question opens the trace anew."""
+        with self._lock:
+            if self._open.get(view.id, (0, None))[1] is view:
+                del self._open[view.id]
+
+    @property
+    def open_count(self) -> int:
+        return len(self._open)
 
     def close(self) -> None:
         with self._lock:

@@ -8,6 +8,10 @@ from atf.query.rpc import Method
 
 MODULES = (
     "trace_info",
+    "spans_list",
+    "spans_tree",
+    "spans_path",
+    "functions_top",
 )
 
 

@@ -80,7 +80,7 @@ def run(context: Context, params: InfoParams) -> Info:
         time_end_ns=info["time_end_ns"],
         duration_ns=info["duration_ns"],
         event_count=info["events"],
-        span_count=info["spans"],
+        span_count=len(spans) if (spans := view.derived.get("spanset")) is not None else info["spans"],
         files=Files(
             manifest_size=sizes["manifest_bytes"],
             events_size=sizes["index_bytes"],
