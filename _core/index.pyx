@@ -100,10 +100,16 @@ cdef class ThreadIndex:
         return self.rows
 
     def check(self):
-        """Raises FormatError when the file has been cut since it was opened. About 2 us."""
+        """Raises FormatError when the file has been cut since it was opened, or was found to be damaged. About 2 us."""
+        self.whole()
         base = getattr(self.keep[0], "base", None)
         if isinstance(base, FileMap):
             base.check()
+
+    @property
+    def damaged(self):
+        """Whether something in it led out of it."""
+        return self.x.damaged != 0
 
     cdef int whole(self) except -1:
         """After something was read: that it did not lead out of the file."""

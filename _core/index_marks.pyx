@@ -167,7 +167,7 @@ cdef class Marks:
         if bound is not None:
             value, row = bound
             if row < 0: # behind the last row of the value before
-                value, row = value - 1, ATF_NO_ROW
+                value, row = value - 1, 0xFFFFFFFF
             if value >= 0:
                 t.bounded, t.bound.value, t.bound.row = True, value, row
             elif descending:

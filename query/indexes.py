@@ -72,8 +72,9 @@ class _Work:
             builder = self._builders.get_nowait()
         except queue.Empty:
             builder = Builder()
-        size = builder.build(events, source)
         try:
+            size = builder.build(events, source)
+            thread.index.check()  # what was cut meanwhile may have been read as zeros
             for place in places:
                 if kept := _save(builder, size, place, Path(thread.index.path), events, source):
                     return kept
@@ -91,6 +92,7 @@ class _Work:
         return any(future.done() and future.exception() for future in self._done.values())
 
 
+_rejected: set[tuple[int, int, int]] = set()  # files whose checksums fit, but not what they say
 _works: weakref.WeakKeyDictionary[Trace, _Work] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
@@ -113,6 +115,13 @@ def indexes_of(trace: Trace, check: Callable[[], object] | None = None) -> list[
             if _works.get(trace) is work:
                 del _works[trace]
         raise
+
+
+def reject(index: ThreadIndex) -> None:
+    """Remembers that the file of an index is not to be believed: the next one is made anew."""
+    with suppress(OSError, TypeError):
+        state = os.stat(index.name)
+        _rejected.add((state.st_dev, state.st_ino, state.st_mtime_ns))
 
 
 def _places(thread: Thread) -> Iterator[Path]:
@@ -145,7 +154,7 @@ def _open(place: Path, events: Any, source: bytes) -> ThreadIndex | None:
         return None
     try:
         state = os.fstat(fd)
-        if not stat.S_ISREG(state.st_mode) or not state.st_size:
+        if not stat.S_ISREG(state.st_mode) or not state.st_size or (state.st_dev, state.st_ino, state.st_mtime_ns) in _rejected:
             return None
         found = ThreadIndex(FileMap(fd, state.st_size, place), events, source, place)
         if place.name != NAME:

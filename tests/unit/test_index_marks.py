@@ -99,6 +99,26 @@ def test_top_is_the_oracles(steps, f, by_self, descending, room, row, value):
     assert list(zip(values.tolist(), rows.tolist())) == order[:room]
 
 
+def test_every_bound_and_edge():
+    rows = []
+    for i, wait in enumerate((0, 1, 1, 2, 0, 1, 5)):
+        rows += [(10 * i, i % 3, 7, 1, 1, oracle.NONE), (10 * i + wait, i % 3, 7, 2, 1, oracle.NONE)]
+    index = index_of(rows)
+    marks = Marks(index)
+    spans = [(span["duration_ns"], i) for i, span in enumerate(plain(rows)[0])]
+    for descending in (False, True):
+        order = sorted(spans, reverse=descending)
+        for value in (0, 1, 2, 3, 5, 6, LAST):
+            for row in range(-1, 8):
+                after = [one for one in order if (one < (value, row) if descending else one > (value, row))]
+                values, found = marks.top(20, descending=descending, bound=(value, row))
+                assert list(zip(values.tolist(), found.tolist())) == after
+            good = [one for one in order if (one[0] >= value if descending else one[0] <= value)]
+            values, found = marks.top(20, descending=descending, edge=value)
+            got = list(zip(values.tolist(), found.tolist()))
+            assert got[: len(good)] == good and got == order[: len(got)]
+
+
 @settings(max_examples=200, deadline=None)
 @given(STEPS, FILTERS, st.sampled_from([{1: 0, 2: 1, 3: 2, 4: 3}, {1: 0, 2: 0, 3: 1, 4: 1}, dict.fromkeys(range(1, 5), 2)]))
 def test_sums_are_the_oracles(steps, f, groups):
