@@ -30,6 +30,7 @@ class IndexFile:
     thread_id: int
     flags: int
     stored_crc32: int
+    modified_ns: int
     arch: int
     os: int
     clock_type: int

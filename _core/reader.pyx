@@ -150,13 +150,15 @@ cdef class IndexFile:
     """The events of one thread: an index.atf, mapped read-only.
 
     `events` is a numpy structured array (`layout.EVENT_DTYPE`) over the map, without a copy; an event's
-    position in it is its index_seq. Raises FormatError when the file cannot be an ATF v2 index of version 1.
+    position in it is its index_seq. modified_ns: the file's time of modification when it was opened. Raises FormatError
+    when the file cannot be an ATF v2 index of version 1.
     """
 
     cdef FileMap map
     cdef object array
     cdef readonly object path, report
     cdef readonly uint64_t size_bytes
+    cdef readonly object modified_ns
     cdef readonly uint32_t thread_id, flags, stored_crc32
     cdef readonly int arch, os, clock_type
 
@@ -164,6 +166,7 @@ cdef class IndexFile:
         self.path = os.fspath(path)
         fd, size, header = _open(self.path, _INDEX_MAGIC, layout.INDEX_HEADER)
         try:
+            self.modified_ns = os.fstat(fd).st_mtime_ns
             self._accept(fd, size, header)
         finally:
             os.close(fd)

@@ -8,15 +8,34 @@
 
 enum atf_status { ATF_OK = 0, ATF_RAISED = 1, ATF_UNWOUND = 2, ATF_OPEN = 3, ATF_LOST = 4 };
 #define ATF_NO_SEQ 0xFFFFFFFFu
+#define ATF_NO_ROW 0xFFFFFFFFu
+#define ATF_LONG 0xFFFFFFFFu /* a time of so many ns, or more */
+#define ATF_DEPTH_MAX ((1u << 29) - 1)
 #define ATF_RESUME_SEARCH 64 /* suspended spans of one function that a RESUME looks at, oldest first */
 
-/* The columns, one row a span, in the order of the calls; caller's memory. */
-typedef struct atf_columns {
-    uint64_t *start_ns, *end_ns, *active_ns, *self_ns;
-    uint32_t *function, *depth, *call_seq, *end_seq, *child_count;
-    int64_t *parent;
-    uint8_t *status;
-} atf_columns;
+/* A span as the matcher leaves it; rows are in the order of the calls. Its start is the timestamp of call_seq, its end the
+ * timestamp of end_seq (without one: the end of the trace), but never before its start. What does not fit, or is rare,
+ * stands in lists of atf_exact. */
+typedef struct atf_row {
+    uint32_t call_seq, end_seq;
+    uint32_t parent;   /* row of the same thread */
+    uint32_t function; /* dense number */
+    uint32_t place;    /* depth << 3 | status; depth 1: no parent */
+    uint32_t children;
+    uint32_t duration; /* ns from start to end, or ATF_LONG */
+    uint32_t self;     /* ns, or ATF_LONG: see `long_selves` */
+} atf_row;
+_Static_assert(sizeof(atf_row) == 32, "half a cache line, never across two");
+
+typedef struct atf_exact {
+    uint64_t ns;
+    uint32_t row, reserved;
+} atf_exact;
+
+typedef struct atf_exacts {
+    atf_exact *items;
+    uint32_t count, room;
+} atf_exacts;
 
 typedef struct atf_span_counts {
     uint64_t returns_without_call, yields_without_call, resumes_without_call, gaps, events_lost;
@@ -28,20 +47,23 @@ typedef struct atf_frame {
     uint64_t resumed_ns; /* start of its present stretch */
     uint64_t active_ns;  /* of the stretches before */
     uint64_t above_ns;   /* time that frames directly above took */
-    int64_t runner;      /* span below it in this stretch, -1: none */
-    int64_t span;
+    uint64_t start_ns;
+    uint32_t row;
     uint32_t function;   /* dense number */
+    uint32_t depth;      /* of the span */
     uint32_t call_depth; /* as recorded; 0: not known */
     uint32_t gaps;       /* GAPs seen before it began */
     uint32_t same;       /* place + 1 of the next open frame of this function below; 0: none */
 } atf_frame;
 _Static_assert(sizeof(atf_frame) == 64, "one cache line");
 
-/* A span that is suspended. span of its frame -1: the entry is free. */
+/* A span that is suspended. */
 typedef struct atf_suspended {
     atf_frame frame;
     uint64_t yield_ns;
     uint32_t yield_seq;
+    uint32_t runner; /* row of the span below it in its last stretch, or ATF_NO_ROW */
+    uint32_t free;   /* 1: nothing stands here */
     uint32_t older, newer; /* place + 1 of its neighbours of the same function; older also links the free entries */
 } atf_suspended;
 
@@ -51,9 +73,12 @@ typedef struct atf_function {
 } atf_function;
 
 typedef struct atf_matcher {
-    atf_columns c;
+    atf_row *rows;
+    uint32_t row_count, row_room;
+    atf_exacts suspended;   /* active time, of spans whose active time is not their duration; as they ended */
+    atf_exacts long_selves; /* self time, of rows whose `self` is ATF_LONG; as they ended */
     atf_span_counts counts;
-    atf_idmap map; /* function id -> dense number; one map a process */
+    atf_idmap map; /* function id -> dense number; of one process */
     atf_function *functions;
     uint64_t *function_ids;
     uint32_t function_count, function_room;
@@ -61,9 +86,12 @@ typedef struct atf_matcher {
     atf_suspended *pool;
     uint32_t depth, stack_room, pool_used, pool_room, pool_free; /* pool_free: place + 1, linked by `older` */
     uint32_t gaps;    /* in this thread so far */
-    uint64_t gap_ns;  /* of the last one */
     uint32_t gap_seq;
-    int64_t row;      /* next row of the columns */
+    uint64_t gap_ns;  /* of the last one */
+    uint64_t last_ns; /* of the event before */
+    int backwards;    /* 1: some timestamp was smaller than the one before */
+    int suspensions;  /* 1: some span was suspended */
+    int failed;       /* 1: no memory, something is missing */
 } atf_matcher;
 
 static inline int atf_grow(void **memory, uint32_t *room, size_t item)
@@ -104,7 +132,6 @@ static inline void atf_begin(atf_matcher *m, uint64_t t)
     atf_frame *f = &m->stack[m->depth];
     uint32_t *open = &m->functions[f->function].open;
     f->resumed_ns = t;
-    f->runner = m->depth ? f[-1].span : -1;
     f->same = *open;
     *open = ++m->depth;
 }
@@ -125,17 +152,25 @@ static inline atf_frame *atf_pop(atf_matcher *m, uint64_t t)
     return f;
 }
 
-static inline void atf_end(atf_matcher *m, const atf_frame *f, uint64_t t, uint32_t seq, uint8_t status)
+static inline void atf_keep(atf_matcher *m, atf_exacts *list, uint32_t row, uint64_t ns)
 {
-    int64_t s = f->span;
-    m->c.end_ns[s] = t > m->c.start_ns[s] ? t : m->c.start_ns[s];
-    m->c.active_ns[s] = f->active_ns;
-    m->c.self_ns[s] = atf_since(f->active_ns, f->above_ns);
-    m->c.end_seq[s] = seq;
-    m->c.status[s] = f->gaps != m->gaps ? ATF_LOST : status;
+    if (list->count == list->room && !atf_grow((void **)&list->items, &list->room, sizeof(atf_exact))) m->failed = 1;
+    else list->items[list->count++] = (atf_exact){ns, row, 0};
 }
 
-static inline void atf_close_top(atf_matcher *m, uint64_t t, uint32_t seq, uint8_t status)
+static inline void atf_end(atf_matcher *m, const atf_frame *f, uint64_t t, uint32_t seq, uint32_t status)
+{
+    atf_row *row = &m->rows[f->row];
+    uint64_t duration = atf_since(t, f->start_ns), self = atf_since(f->active_ns, f->above_ns);
+    row->end_seq = seq;
+    row->place |= f->gaps != m->gaps ? ATF_LOST : status;
+    row->duration = duration < ATF_LONG ? (uint32_t)duration : ATF_LONG;
+    row->self = self < ATF_LONG ? (uint32_t)self : ATF_LONG;
+    if (f->active_ns != duration) atf_keep(m, &m->suspended, f->row, f->active_ns);
+    if (self >= ATF_LONG) atf_keep(m, &m->long_selves, f->row, self);
+}
+
+static inline void atf_close_top(atf_matcher *m, uint64_t t, uint32_t seq, uint32_t status)
 {
     atf_end(m, atf_pop(m, t), t, seq, status);
 }
@@ -155,18 +190,20 @@ static inline int atf_open(atf_matcher *m, const atf_event *e, uint32_t seq)
 {
     uint32_t n = atf_function_number(m, e->function_id);
     if (n == ATF_IDMAP_NONE || !atf_room(m)) return 0;
-    int64_t s = m->row++, parent = m->depth ? m->stack[m->depth - 1].span : -1;
-    m->c.start_ns[s] = e->timestamp_ns;
-    m->c.function[s] = n;
-    m->c.call_seq[s] = seq;
-    m->c.parent[s] = parent;
-    m->c.depth[s] = parent < 0 ? 1 : m->c.depth[parent] + 1;
-    m->c.child_count[s] = 0;
-    if (parent >= 0) m->c.child_count[parent]++;
+    if (m->row_count == m->row_room && !atf_grow((void **)&m->rows, &m->row_room, sizeof(atf_row))) return 0;
     atf_frame *f = &m->stack[m->depth];
+    uint32_t parent = ATF_NO_ROW;
+    f->depth = 1;
+    if (m->depth) {
+        parent = f[-1].row;
+        f->depth = f[-1].depth < ATF_DEPTH_MAX ? f[-1].depth + 1 : ATF_DEPTH_MAX;
+        m->rows[parent].children++;
+    }
+    f->row = m->row_count++;
+    m->rows[f->row] = (atf_row){.call_seq = seq, .parent = parent, .function = n, .place = f->depth << 3};
     f->id = e->function_id;
     f->active_ns = f->above_ns = 0;
-    f->span = s;
+    f->start_ns = e->timestamp_ns;
     f->function = n;
     f->call_depth = e->call_depth;
     f->gaps = m->gaps;
@@ -206,6 +243,9 @@ static inline int atf_suspend(atf_matcher *m, const atf_event *e, uint32_t seq)
     atf_function *of = &m->functions[one->frame.function];
     one->yield_ns = e->timestamp_ns;
     one->yield_seq = seq;
+    one->runner = m->depth ? m->stack[m->depth - 1].row : ATF_NO_ROW;
+    one->free = 0;
+    m->suspensions = 1;
     one->older = of->newest;
     one->newer = 0;
     if (of->newest) m->pool[of->newest - 1].newer = at;
@@ -224,6 +264,7 @@ static inline const atf_suspended *atf_unlink(atf_matcher *m, uint32_t at)
     if (one->newer) m->pool[one->newer - 1].older = one->older;
     else of->newest = one->older;
     one->older = m->pool_free;
+    one->free = 1;
     m->pool_free = at;
     return one;
 }
@@ -236,21 +277,33 @@ static inline uint32_t atf_choose(const atf_matcher *m, const atf_event *e)
     uint32_t n = atf_idmap_get(&m->map, e->function_id);
     if (n == ATF_IDMAP_NONE || !m->functions[n].newest) return 0;
     uint32_t newest = m->functions[n].newest, at = m->functions[n].oldest;
-    const atf_frame *f = &m->pool[newest - 1].frame;
-    if (f->call_depth == e->call_depth && m->depth && f->runner == m->stack[m->depth - 1].span) return newest;
+    const atf_suspended *last = &m->pool[newest - 1];
+    if (last->frame.call_depth == e->call_depth && m->depth && last->runner == m->stack[m->depth - 1].row) return newest;
     for (int i = 0; at && i < ATF_RESUME_SEARCH; i++, at = m->pool[at - 1].newer)
         if (m->pool[at - 1].frame.call_depth == e->call_depth) return at;
     return newest;
 }
 
-/* One thread. 0: no memory. */
-static inline int atf_match(atf_matcher *m, const atf_event *events, uint64_t count, uint64_t trace_end_ns)
+/* A new thread. Its process's functions keep their numbers. */
+static inline void atf_match_start(atf_matcher *m)
 {
-    m->gaps = 0;
-    m->depth = m->pool_used = m->pool_free = 0;
-    for (uint64_t i = 0; i < count; i++) {
+    for (uint32_t n = 0; n < m->function_count; n++) memset(&m->functions[n], 0, sizeof(atf_function));
+    m->row_count = m->suspended.count = m->long_selves.count = 0;
+    m->depth = m->pool_used = m->pool_free = m->gaps = 0;
+    m->last_ns = 0;
+    m->backwards = m->suspensions = m->failed = 0;
+}
+
+/* Its next events, those at [from, to). 0: no memory. */
+static inline int atf_match_some(atf_matcher *m, const atf_event *events, uint64_t from, uint64_t to)
+{
+    uint64_t last_ns = m->last_ns;
+    int backwards = m->backwards;
+    for (uint64_t i = from; i < to; i++) {
         const atf_event *e = &events[i];
         uint32_t seq = (uint32_t)i, at;
+        backwards |= e->timestamp_ns < last_ns;
+        last_ns = e->timestamp_ns;
         switch (e->event_kind) {
         case ATF_CALL:
             atf_resync(m, e->call_depth);
@@ -272,7 +325,6 @@ static inline int atf_match(atf_matcher *m, const atf_event *events, uint64_t co
                 if (!atf_room(m)) return 0;
                 m->stack[m->depth] = atf_unlink(m, at)->frame;
                 m->stack[m->depth].call_depth = e->call_depth;
-                m->pool[at - 1].frame.span = -1;
                 atf_begin(m, e->timestamp_ns);
             } else {
                 /* Begun on another thread, or before recording began: what runs here is a span of its own. */
@@ -289,12 +341,32 @@ static inline int atf_match(atf_matcher *m, const atf_event *events, uint64_t co
             break;
         }
     }
+    m->last_ns = last_ns;
+    m->backwards = backwards;
+    return !m->failed;
+}
+
+/* Ends what is open. 0: no memory. */
+static inline int atf_match_end(atf_matcher *m, uint64_t trace_end_ns)
+{
     while (m->depth) atf_close_top(m, trace_end_ns, ATF_NO_SEQ, ATF_OPEN);
     for (uint32_t at = 1; at <= m->pool_used; at++) {
-        if (m->pool[at - 1].frame.span < 0) continue;
+        if (m->pool[at - 1].free) continue;
         const atf_suspended *one = atf_unlink(m, at);
         atf_end(m, &one->frame, one->yield_ns, one->yield_seq, ATF_OPEN);
     }
-    return 1;
+    return !m->failed;
+}
+
+static inline void atf_match_free(atf_matcher *m)
+{
+    atf_idmap_free(&m->map);
+    free(m->rows);
+    free(m->suspended.items);
+    free(m->long_selves.items);
+    free(m->functions);
+    free(m->function_ids);
+    free(m->stack);
+    free(m->pool);
 }
 #endif

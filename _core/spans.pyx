@@ -6,7 +6,6 @@ The rules of matching stand in docs/format.md ("Spans"); tests/oracle.py is the 
 import numpy
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memset
 from atf._core.errors import FormatError, UsageError
 from atf._core.layout cimport atf_event, ATF_CALL, ATF_RESUME
@@ -30,23 +29,17 @@ cdef extern from "totals.h" nogil:
         uint8_t *status
     ctypedef struct atf_span_counts:
         uint64_t returns_without_call, yields_without_call, resumes_without_call, gaps, events_lost
-    ctypedef struct atf_frame:
-        pass
-    ctypedef struct atf_suspended:
-        pass
-    ctypedef struct atf_function:
-        pass
     ctypedef struct atf_matcher:
-        atf_columns c
         atf_span_counts counts
         atf_idmap map
-        atf_function *functions
         uint64_t *function_ids
         uint32_t function_count
-        atf_frame *stack
-        atf_suspended *pool
-        int64_t row
-    int atf_match(atf_matcher *m, const atf_event *events, uint64_t count, uint64_t trace_end_ns)
+        uint32_t row_count
+    void atf_match_start(atf_matcher *m)
+    int atf_match_some(atf_matcher *m, const atf_event *events, uint64_t start, uint64_t end)
+    int atf_match_end(atf_matcher *m, uint64_t trace_end_ns)
+    void atf_match_free(atf_matcher *m)
+    void atf_spread(const atf_matcher *m, const atf_event *events, uint64_t trace_end_ns, const atf_columns *c, uint64_t base, uint32_t functions)
     ctypedef struct atf_totals:
         uint64_t *count
         uint64_t *total_ns
@@ -129,11 +122,7 @@ cdef class _Matcher:
         memset(&self.m, 0, sizeof(self.m))
 
     def __dealloc__(self):
-        atf_idmap_free(&self.m.map)
-        free(self.m.functions)
-        free(self.m.function_ids)
-        free(self.m.stack)
-        free(self.m.pool)
+        atf_match_free(&self.m)
 
     cdef int next_space(self) except -1:
         """Function ids are a process's own: a new process begins with an empty map."""
@@ -154,7 +143,8 @@ def match(arrays, end_ns=None, spaces=None):
     cdef const atf_event[::1] events
     cdef _Matcher matcher = _Matcher()
     cdef atf_matcher *m = &matcher.m
-    cdef uint64_t rows = 0, last_ns
+    cdef uint64_t rows = 0, begin = 0, last_ns
+    cdef atf_columns c
     cdef uint32_t base = 0
     cdef int done
     arrays = list(arrays)
@@ -175,30 +165,29 @@ def match(arrays, end_ns=None, spaces=None):
     result = SpanColumns()
     for name, kind in _COLUMNS.items():
         setattr(result, name, numpy.empty(rows, dtype=kind))
-    m.c = _pointers(result)
+    c = _pointers(result)
     ids, id_spaces, starts = [], [], [0]
-    cdef int64_t begin
     for number, array in enumerate(arrays):
         if number == 0 or spaces[number] != spaces[number - 1]:
             matcher.next_space()
         events = array
-        done = 1
         last_ns = ends[number]
-        begin = m.row
+        atf_match_start(m)
         if events.shape[0]:
             with nogil:
-                done = atf_match(m, &events[0], events.shape[0], last_ns)
-        if not done:
-            raise MemoryError
-        if base:
-            result.function[begin:m.row] += numpy.uint32(base)
-        starts.append(m.row)
+                done = atf_match_some(m, &events[0], 0, events.shape[0]) and atf_match_end(m, last_ns)
+                if done:
+                    atf_spread(m, &events[0], last_ns, &c, begin, base)
+            if not done:
+                raise MemoryError
+        begin += m.row_count
+        starts.append(begin)
         if number + 1 == len(arrays) or spaces[number + 1] != spaces[number]:
             ids.append(numpy.array([m.function_ids[i] for i in range(m.function_count)], dtype=numpy.uint64))
             id_spaces.append(numpy.full(m.function_count, spaces[number], dtype=numpy.uint32))
             base += m.function_count
     for name in _COLUMNS:
-        setattr(result, name, getattr(result, name)[:m.row])
+        setattr(result, name, getattr(result, name)[:begin])
     result.thread_rows = numpy.array(starts, dtype=numpy.int64)
     result.thread = numpy.repeat(numpy.arange(len(arrays), dtype=numpy.uint32), numpy.diff(result.thread_rows))
     result.function_ids = numpy.concatenate(ids) if ids else numpy.empty(0, dtype=numpy.uint64)

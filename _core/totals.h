@@ -1,7 +1,38 @@
-/* Sums spans by group, without counting recursion twice. Never includes Python.h. */
+/* Spans as wide columns, and sums of them by group, without counting recursion twice. Never includes Python.h. */
 #ifndef ATF_TOTALS_H
 #define ATF_TOTALS_H
 #include "spans.h"
+
+/* One entry a span, in the order of the calls, the threads one after the other; caller's memory. */
+typedef struct atf_columns {
+    uint64_t *start_ns, *end_ns, *active_ns, *self_ns;
+    uint32_t *function, *depth, *call_seq, *end_seq, *child_count;
+    int64_t *parent;
+    uint8_t *status;
+} atf_columns;
+
+/* What the matcher found in a thread, as columns from row `base` on; `functions` is added to the function numbers. */
+static inline void atf_spread(const atf_matcher *m, const atf_event *events, uint64_t trace_end_ns, const atf_columns *c, uint64_t base, uint32_t functions)
+{
+    for (uint32_t i = 0; i < m->row_count; i++) {
+        const atf_row *row = &m->rows[i];
+        uint64_t s = base + i, start = events[row->call_seq].timestamp_ns, duration = row->duration;
+        if (duration == ATF_LONG) duration = atf_since(row->end_seq == ATF_NO_SEQ ? trace_end_ns : events[row->end_seq].timestamp_ns, start);
+        c->start_ns[s] = start;
+        c->end_ns[s] = start + duration;
+        c->active_ns[s] = duration;
+        c->self_ns[s] = row->self;
+        c->function[s] = functions + row->function;
+        c->depth[s] = row->place >> 3;
+        c->call_seq[s] = row->call_seq;
+        c->end_seq[s] = row->end_seq;
+        c->child_count[s] = row->children;
+        c->parent[s] = row->parent == ATF_NO_ROW ? -1 : (int64_t)(base + row->parent);
+        c->status[s] = row->place & 7;
+    }
+    for (uint32_t i = 0; i < m->suspended.count; i++) c->active_ns[base + m->suspended.items[i].row] = m->suspended.items[i].ns;
+    for (uint32_t i = 0; i < m->long_selves.count; i++) c->self_ns[base + m->long_selves.items[i].row] = m->long_selves.items[i].ns;
+}
 
 typedef struct atf_totals {
     uint64_t *count, *total_ns, *active_ns, *self_ns, *min_ns, *max_ns, *exceptions; /* one entry a group; min_ns is set by the first row */

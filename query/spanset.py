@@ -1,17 +1,20 @@
 """All spans of a trace, for questions: filtered, ordered, paged, grouped.
 
 A span is named by a ref: (thread, row), its thread's position in `trace.threads` and its place among that thread's spans,
-which are in the order of their calls. This is the plain implementation, over the columns of `Trace.table()`.
+which are in the order of their calls. What is asked comes from the span indexes of the threads.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from atf._core.spans import STATUS, children_of
+from atf._core.index_marks import Marks
+from atf._core.spans import STATUS
+from atf.query import indexes, spanpick
 from atf.query.spangroups import Group, Groups, Totals, group_spans, ranks_of, sum_groups
 from atf.query.spantypes import ANY, Check, Filter, Order, Ref, Refs, Selection, SpanRows, make_refs
 from atf.query.spantypes import KEY_LENGTH as KEY_LENGTH
@@ -19,7 +22,11 @@ from atf.query.spantypes import key_at as key_at
 from atf.trace_filters import glob
 
 if TYPE_CHECKING:
+    from atf._core.index import ThreadIndex
     from atf.query.traces import View
+
+_KEPT = 4  # filters whose marks are kept: an eighth of a byte a span each
+_LAST_NS, _DEEPEST = (1 << 64) - 1, (1 << 32) - 1
 
 
 class SpanSet:
@@ -29,28 +36,51 @@ class SpanSet:
     Every method may be called from several threads at once.
     """
 
-    def __init__(self, view: View) -> None:
-        table = view.trace.table()
-        self._columns = table.columns  # no reference to the view: what it lets go of is free at once
+    def __init__(self, view: View, check: Check | None = None) -> None:
+        import numpy
+
+        trace = view.trace  # no reference to the view: what it lets go of is free at once
+        self.indexes: list[ThreadIndex] = indexes.indexes_of(trace, check)
+        self.threads = trace.threads
+        self.counts: dict[str, int] = {}
+        for index in self.indexes:
+            for name, count in index.counts.items():
+                self.counts[name] = self.counts.get(name, 0) + count
+        self.functions: list[Any] = []
+        self.space: list[int] = []  # the process of each function, as its position
+        self.keys: list[Any] = [None] * len(self.threads)  # of each thread: function keys by position in its table, uint32
+        for process in trace.processes:
+            mine = [self.indexes[t.position].functions["function_id"] for t in process.threads]
+            ids = numpy.unique(numpy.concatenate(mine)) if mine else numpy.empty(0, dtype=numpy.uint64)
+            for thread, of_thread in zip(process.threads, mine):
+                self.keys[thread.position] = (numpy.searchsorted(ids, of_thread) + len(self.functions)).astype(numpy.uint32)
+            self.functions += [process.function(id) for id in ids.tolist()]
+            self.space += [process.position] * len(ids)
         self._lock = threading.Lock()
-        self._children: tuple[Any, Any] | None = None
         self._groups: dict[Group, Groups] = {}
-        self._first: list[int] = table.columns.thread_rows.tolist()
-        self.threads, self.functions = table.threads, table.functions
-        self.counts: dict[str, int] = dict(table.columns.counts)
+        self._kept: OrderedDict[Any, Any] = OrderedDict()
 
     @staticmethod
-    def of(view: View) -> SpanSet:
-        """The spans of a view; made at the first question."""
+    def of(view: View, check: Check | None = None) -> SpanSet:
+        """The spans of a view; made at the first question. check: called while this waits for an index that is made."""
+        if "spanset" not in view.derived:
+            indexes.indexes_of(view.trace, check)  # not under the lock of the view: who waits here must be able to give up
         made: SpanSet = view.once("spanset", SpanSet)
         return made
 
+    def check(self) -> None:
+        """Raises FormatError when an index has been cut, or turned out to be made up; the next view then makes it anew."""
+        for index in self.indexes:
+            if index.damaged:
+                indexes.reject(index)
+            index.check()
+
     def __len__(self) -> int:
-        return len(self._columns)
+        return sum(map(len, self.indexes))
 
     def thread_length(self, thread: int) -> int:
         """How many spans a thread has: its rows are 0 up to this."""
-        return self._first[thread + 1] - self._first[thread]
+        return len(self.indexes[thread])
 
     # Names
 
@@ -102,55 +132,68 @@ class SpanSet:
         for thread in self.threads:
             if thread.tid != tid or seq > 0xFFFFFFFE:
                 continue
-            first, last = self._first[thread.position : thread.position + 2]
-            row = first + int(numpy.searchsorted(self._columns.call_seq[first:last], numpy.uint32(seq)))
-            if row < last and int(self._columns.call_seq[row]) == seq and int(self._columns.start_ns[row]) == start_ns:
-                return thread.position, row - first
+            index = self.indexes[thread.position]
+            row = index.row_of(seq)
+            if row >= 0 and int(index.starts(numpy.array([row], dtype=numpy.uint32))[0]) == start_ns:
+                return thread.position, row
         return None
 
     # Which spans
 
-    def _chosen(self, filter: Filter, check: Check | None = None) -> Any:
-        """The rows of the table that pass, rising: int64."""
+    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """A value that is dear to make and not large; the few used last are kept."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = make()
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return made
+
+    def marks(self, filter: Filter = ANY, check: Check | None = None) -> list[Marks]:
+        """What passes of each thread that has any."""
+        made: list[Marks] = self._once((filter, "marks"), lambda: list(self._mark(filter, check)))
+        return made
+
+    def _mark(self, filter: Filter, check: Check | None) -> Iterator[Marks]:
+        first, last = filter.overlap or (0, _LAST_NS)
+        bounds: dict[str, int] = {
+            "start_from_ns": filter.start_ns or 0,
+            "start_until_ns": last,
+            "end_from_ns": first,
+            "end_until_ns": _LAST_NS if filter.end_ns is None else filter.end_ns,
+            "min_ns": filter.min_duration_ns or 0,
+            "max_ns": _LAST_NS if filter.max_duration_ns is None else filter.max_duration_ns,
+            "min_depth": min((filter.min_depth or 0) + 1, _DEEPEST),
+            "max_depth": _DEEPEST if filter.max_depth is None else min(filter.max_depth + 1, _DEEPEST),
+            "statuses": (1 << len(STATUS)) - 1 if filter.statuses is None else sum(1 << STATUS.index(name) for name in filter.statuses),
+        }
+        for position, numbers in self.parts(filter):
+            marks = Marks(self.indexes[position], numbers, **bounds, check=check)
+            if len(marks):
+                yield marks
+
+    def parts(self, filter: Filter) -> Iterator[tuple[int, list[int] | None]]:
+        """(position of a thread, numbers of functions in its table, or None: all) by the threads and functions of a filter."""
         import numpy
 
-        c = self._columns
-        mask: Any = None
+        wanted = None if filter.functions is None else numpy.zeros(len(self.functions), dtype=bool)
+        if wanted is not None:
+            wanted[[key for key in filter.functions or () if 0 <= key < len(wanted)]] = True
+        for position in range(len(self.threads)):
+            if filter.threads is None or position in filter.threads:
+                yield position, None if wanted is None else numpy.flatnonzero(wanted[self.keys[position]]).tolist()
 
-        def also(condition: Any) -> None:
-            nonlocal mask
-            mask = condition if mask is None else numpy.logical_and(mask, condition, out=mask)
-            if check:
-                check()
+    def position(self, index: ThreadIndex) -> int:
+        """Which thread an index is of."""
+        return self._positions[id(index)]
 
-        def members(keys: Iterable[int], size: int, column: Any) -> None:
-            fits = numpy.zeros(max(size, 1), dtype=bool)
-            fits[[key for key in keys if 0 <= key < size]] = True
-            also(fits[column])
-
-        # numpy.uint64 keeps comparisons in integers: a Python number above 2**53 would be rounded.
-        if filter.threads is not None:
-            members(filter.threads, len(self.threads), c.thread)
-        if filter.functions is not None:
-            members(filter.functions, len(self.functions), c.function)
-        if filter.statuses is not None:
-            members([STATUS.index(name) for name in filter.statuses], 256, c.status)
-        if filter.start_ns is not None:
-            also(c.start_ns >= numpy.uint64(filter.start_ns))
-        if filter.end_ns is not None:
-            also(c.end_ns <= numpy.uint64(filter.end_ns))
-        if filter.overlap is not None:
-            also(c.end_ns >= numpy.uint64(filter.overlap[0]))
-            also(c.start_ns <= numpy.uint64(filter.overlap[1]))
-        if filter.min_duration_ns is not None:
-            also(c.end_ns - c.start_ns >= numpy.uint64(filter.min_duration_ns))
-        if filter.max_duration_ns is not None:
-            also(c.end_ns - c.start_ns <= numpy.uint64(filter.max_duration_ns))
-        if filter.min_depth is not None:
-            also(c.depth > numpy.uint64(filter.min_depth))
-        if filter.max_depth is not None:
-            also(c.depth <= numpy.uint64(min(filter.max_depth, 1 << 40) + 1))
-        return numpy.arange(len(c)) if mask is None else numpy.flatnonzero(mask)
+    @cached_property
+    def _positions(self) -> dict[int, int]:
+        return {id(index): position for position, index in enumerate(self.indexes)}
 
     def select(
         self,
@@ -167,104 +210,63 @@ class SpanSet:
         Descending is exactly the reverse. after_key: only what comes after this key in the order (`key_at`); the span of the key
         need not exist. offset, limit: then so many are left out, and at most so many given. check: called between steps.
         """
-        import numpy
-
-        c = self._columns
-        chosen = self._chosen(filter, check)
-        total = len(chosen)
-        values = [c.start_ns[chosen]]
-        if order != "start":
-            values.insert(0, c.end_ns[chosen] - values[0] if order == "duration" else c.self_ns[chosen])
-        if after_key is not None:
-            *bounds, thread, row = after_key
-            # The table is ordered by thread, then row: `place` is the first one at, or beyond, the key.
-            place = self._first[thread] + min(row + ascending, self.thread_length(thread)) if thread < len(self.threads) else len(c)
-            after, equal = numpy.zeros(total, dtype=bool), numpy.ones(total, dtype=bool)
-            for column, bound in zip(values, bounds, strict=True):
-                edge = numpy.uint64(bound)
-                after |= equal & (column > edge if ascending else column < edge)
-                equal &= column == edge
-            after |= equal & (chosen >= place if ascending else chosen < place)
-            chosen, values = chosen[after], [column[after] for column in values]
-        if check:
-            check()
-        end = None if limit is None else offset + limit
-        chosen = chosen[_in_order(values, ascending, end)[offset:end]]
-        return Selection(total, self._refs(chosen))
-
-    def _refs(self, rows: Any) -> Refs:
-        thread = self._columns.thread[rows]
-        return Refs(thread, rows - self._columns.thread_rows[thread])
-
-    def _table_rows(self, refs: Refs) -> Any:
-        return self._columns.thread_rows[refs.thread] + refs.row
+        marks = self.marks(filter, check)
+        parts = [spanpick.Part(self.position(one.index), one) for one in marks]
+        refs = spanpick.page(parts, order, ascending, after_key, offset, limit, check)
+        return Selection(sum(map(len, marks)), refs)
 
     # What is known of them
 
     def gather(self, refs: Refs | Sequence[Ref]) -> SpanRows:
         """The columns of spans, in the order of the refs."""
+        import numpy
+
         refs = refs if isinstance(refs, Refs) else make_refs(refs)
-        return self._gather(refs, self._table_rows(refs))
+        columns: dict[str, Any] = {}
+        for thread, at in _by_thread(refs):
+            found = self.indexes[thread].gather(refs.row[at].astype(numpy.uint32))
+            found["depth"] = found["depth"].astype(numpy.int64) - 1
+            found["function"] = self.keys[thread][found.pop("number")]
+            del found["function_id"]
+            for name, values in found.items():
+                if name not in columns:
+                    columns[name] = numpy.empty(len(refs.row), dtype=values.dtype)
+                columns[name][at] = values
+        if not columns:
+            columns = {name: numpy.empty(0, dtype=kind) for name, kind in _EMPTY.items()}
+        return SpanRows(thread=refs.thread, row=refs.row, **columns)
 
     def rows(self, thread: int, first: int = 0, last: int | None = None) -> SpanRows:
         """The columns of the spans first up to last of a thread, in the order of their calls."""
         import numpy
 
         length = self.thread_length(thread)
-        last = length if last is None else min(last, length)
-        refs = Refs(numpy.full(max(0, last - first), thread, dtype=numpy.uint32), numpy.arange(first, max(first, last), dtype=numpy.int64))
-        return self._gather(refs, slice(self._first[thread] + first, self._first[thread] + max(first, last)))
-
-    def _gather(self, refs: Refs, at: Any) -> SpanRows:
-        import numpy
-
-        c = self._columns
-        start_ns, end_ns, parent = c.start_ns[at], c.end_ns[at], c.parent[at]
-        return SpanRows(
-            thread=refs.thread,
-            row=refs.row,
-            start_ns=start_ns,
-            end_ns=end_ns,
-            duration_ns=end_ns - start_ns,
-            active_ns=c.active_ns[at],
-            self_ns=c.self_ns[at],
-            depth=c.depth[at].astype(numpy.int64) - 1,
-            status=c.status[at],
-            call_seq=c.call_seq[at],
-            end_seq=c.end_seq[at],
-            parent=numpy.where(parent < 0, -1, parent - c.thread_rows[refs.thread]),
-            function=c.function[at],
-        )
+        first = max(0, first)
+        last = max(first, length if last is None else min(last, length))
+        return self.gather(Refs(numpy.full(last - first, thread, dtype=numpy.uint32), numpy.arange(first, last, dtype=numpy.int64)))
 
     def child_counts(self, refs: Refs | Sequence[Ref]) -> Any:
         """How many spans each one called directly: uint32."""
-        return self._columns.child_count[self._table_rows(refs if isinstance(refs, Refs) else make_refs(refs))]
+        import numpy
+
+        refs = refs if isinstance(refs, Refs) else make_refs(refs)
+        counts = numpy.empty(len(refs.row), dtype=numpy.uint32)
+        for thread, at in _by_thread(refs):
+            counts[at] = self.indexes[thread].child_counts(refs.row[at].astype(numpy.uint32))
+        return counts
 
     def children(self, ref: Ref) -> Refs:
         """What a span called directly, in the order of the calls."""
-        with self._lock:
-            if self._children is None:
-                self._children = children_of(self._columns)
-        first, rows = self._children
-        row = self._first[ref[0]] + ref[1]
-        return self._refs(rows[first[row] : first[row + 1]])
+        return _refs_of(ref[0], self.indexes[ref[0]].children(ref[1]))
 
     def path(self, ref: Ref) -> Refs:
         """The callers of a span and itself, the root first."""
-        found, row, base = [], self._first[ref[0]] + ref[1], self._first[ref[0]]
-        while row >= 0:
-            found.append((ref[0], row - base))
-            row = int(self._columns.parent[row])
-        return make_refs(found[::-1])
+        return _refs_of(ref[0], self.indexes[ref[0]].path(ref[1]))
 
     def at(self, thread: int, time_ns: int) -> Ref | None:
         """Of the spans of a thread that had begun and not ended at a time (both ends inclusive), the one that began last."""
-        import numpy
-
-        first, last = self._first[thread : thread + 2]
-        time = numpy.uint64(time_ns)
-        fits = numpy.flatnonzero((self._columns.start_ns[first:last] <= time) & (self._columns.end_ns[first:last] >= time))
-        return (thread, int(fits[-1])) if len(fits) else None
+        row = self.indexes[thread].at(time_ns)
+        return None if row < 0 else (thread, row)
 
     # Sums
 
@@ -272,12 +274,13 @@ class SpanSet:
         """The groups that spans fall into."""
         with self._lock:
             if group not in self._groups:
-                self._groups[group] = group_spans(self.functions, self.threads, group)
+                self._groups[group] = group_spans(self.functions, self.space, self.threads, group)
             return self._groups[group]
 
     def totals(self, filter: Filter = ANY, group: Group = "function", check: Check | None = None) -> Totals:
         """Sums over the spans that pass, by group. Groups without a span have count 0."""
-        return sum_groups(self._columns, self._chosen(filter, check), self.groups(group))
+        made: Totals = self._once((filter, "totals", group), lambda: sum_groups(self, filter, self.groups(group), check))
+        return made
 
     def percentiles(
         self, filter: Filter, group: Group, members: Sequence[int], percents: Sequence[int], check: Check | None = None
@@ -286,20 +289,25 @@ class SpanSet:
 
         members: numbers of groups. percents: from 1 to 100; the value at rank ceil(p / 100 * count) of the rising times.
         """
-        return ranks_of(self._columns, self._chosen(filter, check), self.groups(group), members, percents)
+        return ranks_of(self, filter, self.groups(group), members, percents, check)
 
 
-def _in_order(values: list[Any], ascending: bool, most: int | None) -> Any:
-    """Positions that sort by the columns, ties by position; descending: the reverse. Only the first `most` need be right."""
+_EMPTY = dict.fromkeys(("start_ns", "end_ns", "duration_ns", "active_ns", "self_ns"), "u8") | dict.fromkeys(("depth", "parent"), "i8")
+_EMPTY |= dict.fromkeys(("call_seq", "end_seq", "function"), "u4") | {"status": "u1"}
+
+
+def _by_thread(refs: Refs) -> Iterator[tuple[int, Any]]:
+    """(thread, positions of its refs, or a slice: all)."""
     import numpy
 
-    lead = values[0]
-    candidates = None
-    if most is not None and 0 < most < len(lead) // 8:
-        worst = numpy.partition(lead, most - 1)[most - 1] if ascending else numpy.partition(lead, len(lead) - most)[len(lead) - most]
-        candidates = numpy.flatnonzero(lead <= worst if ascending else lead >= worst)
-        values = [column[candidates] for column in values]
-    order = numpy.lexsort(values[::-1]) if len(values) > 1 else numpy.argsort(values[0], kind="stable")
-    order = order if ascending else order[::-1]
-    return order if candidates is None else candidates[order]
+    if not len(refs.thread):
+        return
+    threads = numpy.unique(refs.thread).tolist()
+    for thread in threads:
+        yield thread, slice(None) if len(threads) == 1 else numpy.flatnonzero(refs.thread == numpy.uint32(thread))
 
+
+def _refs_of(thread: int, rows: Any) -> Refs:
+    import numpy
+
+    return Refs(numpy.full(len(rows), thread, dtype=numpy.uint32), rows.astype(numpy.int64))

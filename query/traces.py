@@ -64,6 +64,8 @@ class View:
         """Raises FormatError when a file of the trace has been cut since it was opened: what was derived meanwhile is void."""
         for thread in self.trace.threads:
             thread.check()
+        if (spans := self.derived.get("spanset")) is not None:
+            spans.check()
 
 
 class Traces:

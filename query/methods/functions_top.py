@@ -66,7 +66,7 @@ def run(context: Context, params: FunctionsTopParams) -> FunctionsTop:
         raise invalid("offset", "was given beside cursor", "give one of the two")
     first = read_cursor(params.cursor, query_of(params), 1)[0] + 1 if params.cursor else params.offset
     view = context.traces.view(params.trace_id)
-    spans = SpanSet.of(view)
+    spans = SpanSet.of(view, context.check)
     wanted = filter_of(spans, params.filters)
     sums = spans.totals(wanted, params.group, context.check)
     order = _order(context, view, spans, wanted, sums, params)

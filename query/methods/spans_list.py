@@ -45,7 +45,7 @@ def run(context: Context, params: SpansListParams) -> SpansList:
     ascending = order == "start" if params.ascending is None else params.ascending
     after = read_cursor(params.cursor, query_of(params), KEY_LENGTH[order]) if params.cursor else None
     view = context.traces.view(params.trace_id)
-    spans = SpanSet.of(view)
+    spans = SpanSet.of(view, context.check)
     wanted = filter_of(spans, params.filters)
     if not params.include_children:
         wanted = dataclasses.replace(wanted, max_depth=0)

@@ -46,7 +46,7 @@ def run(context: Context, params: SpansPathParams) -> SpansPath:
         raise invalid("offset", "was given beside cursor", "give one of the two")
     first = read_cursor(params.cursor, query_of(params), 1)[0] + 1 if params.cursor else params.offset
     view = context.traces.view(params.trace_id)
-    spans = SpanSet.of(view)
+    spans = SpanSet.of(view, context.check)
     path = spans.path(span_of(spans, params.span_id))
     total = len(path.row)
     content, count = fit_columns(

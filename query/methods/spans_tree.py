@@ -74,7 +74,7 @@ class SpansTree(Result):
 
 def run(context: Context, params: SpansTreeParams) -> SpansTree:
     view = context.traces.view(params.trace_id)
-    spans = SpanSet.of(view)
+    spans = SpanSet.of(view, context.check)
     ref = _asked(spans, params)
     above = spans.path(ref) if ref else make_refs([])
     ancestors = max(0, len(above.row) - 1)

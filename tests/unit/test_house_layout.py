@@ -19,6 +19,7 @@ TRUTH = {"errors", "layout", "format", "atomics", "clock"}
 AT_REST = {"batch", "pages", "reader", "filemap", "idmap", "totals", "merge", "spans", "index", "journal"}
 AT_REST |= {"busguard", "bus", "mappings"}
 AT_REST |= {"paths", "timeline"}
+AT_REST |= {"index_build", "index_write", "index_marks", "index_walk"}
 LIVE = {"segment", "ring", "lane", "control", "registry", "recorder", "producer", "writer", "drain", "vm"}
 LIVE |= {"engine", "links", "shm", "source", "timescale", "agent", "bench", "heartbeat", "names"}
 # From the bottom up: a room imports from its own level and from those before it.
