@@ -14,7 +14,7 @@ from atf.query.raised import Group, exceptions
 from atf.query.spanset import Filter, Ref
 from atf.query.words import cut, duration, named, number, quoted
 
-_GAP = 8
+_RETURN, _EXCEPTION, _GAP = 2, 3, 8
 _MOST_ARGV = 100
 _MOST_PROCESSES = 5
 _MOST_GROUPS = 10
@@ -90,8 +90,24 @@ def lost(subject: Subject) -> list[Claim]:
     orphans = spans.counts["returns_without_call"]
     if orphans:
         text = f"without a call: {number(orphans, 'return')}, of calls that began before the recording, or whose begin was lost"
-        claims.append(_claim("lost", text, orphans, "events"))
+        claims.append(_claim("lost", text, orphans, "events", events=_orphans(subject)))
     return sorted(claims, key=lambda claim: -claim.value)
+
+
+def _orphans(subject: Subject) -> list[str]:
+    """The first ends of calls that no span ends with."""
+    import numpy
+
+    found: list[str] = []
+    for thread in subject.view.trace.threads:
+        kinds = thread.events["event_kind"]
+        loose = (kinds == _RETURN) | (kinds == _EXCEPTION)
+        for rows in chunks(subject.spans, frozenset([thread.position]), subject.check):
+            loose[rows.end_seq[rows.end_seq != NO_SEQ]] = False
+        found += [subject.event_id(thread.position, seq) for seq in numpy.flatnonzero(loose)[:3].tolist()]
+        if len(found) >= 3:
+            break
+    return found[:3]
 
 
 def raised(subject: Subject) -> list[Claim]:
