@@ -83,7 +83,9 @@ def write(root, seed, count=120, processes=2, threads=2, generators=True, name=N
             of_process.append(events_of_thread(choose, pid * 10 + number, length, generators, 1000 + 100 * number, raising))
         said = {n: {"tid": pid * 10 + n, "name": f"thread {n}"} for n in range(threads)}
         content = tf.manifest(said, SYMBOLS, {1: "app"}, pid=pid, argv=["app.py"], exit=0, python="3.11.7")
-        files = {n: (pid * 10 + n, [tf.event(t, f, k, d, link, tid) for t, f, tid, k, d, link in rows], ()) for n, rows in enumerate(of_process)}
+        files = {
+            n: (pid * 10 + n, [tf.event(t, f, k, d, link, tid) for t, f, tid, k, d, link in rows], ()) for n, rows in enumerate(of_process)
+        }
         tf.write_process(Path(root, name), pid, files, content)
         spans, _ = oracle.spans(of_process, max((rows[-1][0] for rows in of_process if rows), default=0))
         found += [Row(position + thread, pid * 10 + thread, span) for thread, span in spans]

@@ -131,14 +131,23 @@ def test_an_exception_is_followed_through_finally_by_its_type_and_message(tmp_pa
         *(ev(171, 4, CALL, 3), ev(172, 4, RETURN, 3), ev(180, 2, EXCEPTION, 2, 3)),  # another one
         *(ev(190, 2, CALL, 2), ev(191, 3, CALL, 3), ev(192, 3, EXCEPTION, 3, 4), ev(193, 2, EXCEPTION, 2, 5), ev(200, 1, RETURN, 1)),
     ]
-    of = [(3, said), (6, said), (9, said), (12, {"type": "builtins.KeyError", "message": "x"}), (16, said), (17, {"type": "app.Worse", "message": ""})]
+    of = [
+        (3, said),
+        (6, said),
+        (9, said),
+        (12, {"type": "builtins.KeyError", "message": "x"}),
+        (16, said),
+        (17, {"type": "app.Worse", "message": ""}),
+    ]
     call = session(tmp_path, {0: events}, [detail(seq, 18, pack(what)) for seq, what in of])
     claims = claims_of(call, "exception")
     texts = {claim["text"] for claim in claims}
     assert 'KeyError "x" was raised in app.handle, and was caught in app.main, which returned' in texts
     assert 'app.Bad "no\\nway" was raised in app.load, and was caught in app.handle, which was left by another one' in texts
     (through,) = [claim for claim in claims if claim["value"] == 2]
-    assert through["text"].startswith('2 × app.Bad (such as "no\\nway") was raised in app.load, left app.handle, and was caught in app.main')
+    assert through["text"].startswith(
+        '2 × app.Bad (such as "no\\nway") was raised in app.load, left app.handle, and was caught in app.main'
+    )
     assert resolve(call, through)[1][0]["detail"]["message"] == "no\nway"
     assert not any("\n" in claim["text"] for claim in claims)
 
@@ -162,8 +171,22 @@ def test_an_exception_without_a_detail(tmp_path):
 
 
 def test_what_ran_when_the_recording_ended(tmp_path):
-    running = [ev(100, 1, CALL, 1), ev(110, 2, CALL, 2), ev(120, 3, CALL, 3), ev(130, 3, RETURN, 3), ev(150, 4, CALL, 3), ev(160, 5, CALL, 4)]
-    suspended = [ev(100, 5, CALL, 1), ev(110, 5, YIELD, 1), ev(115, 5, CALL, 1), ev(120, 5, YIELD, 1), ev(200, 4, CALL, 1), ev(250, 4, RETURN, 1)]
+    running = [
+        ev(100, 1, CALL, 1),
+        ev(110, 2, CALL, 2),
+        ev(120, 3, CALL, 3),
+        ev(130, 3, RETURN, 3),
+        ev(150, 4, CALL, 3),
+        ev(160, 5, CALL, 4),
+    ]
+    suspended = [
+        ev(100, 5, CALL, 1),
+        ev(110, 5, YIELD, 1),
+        ev(115, 5, CALL, 1),
+        ev(120, 5, YIELD, 1),
+        ev(200, 4, CALL, 1),
+        ev(250, 4, RETURN, 1),
+    ]
     call = session(tmp_path, {0: running, 1: suspended}, status="recovered")
     stack, generators = claims_of(call, "open")
     assert stack["text"] == (
@@ -182,7 +205,7 @@ def test_what_was_lost(tmp_path):
     assert gap["value"] == 12 and gap["text"].startswith("lost on thread thread 0 (70): 12 events (") and "inside 1 call" in gap["text"]
     spans, events = resolve(call, gap)
     assert [span["status"] for span in spans] == ["lost"] and {e["event"]["eventType"] for e in events} == {"Gap"} and len(events) == 2
-    assert orphan["value"] == 1 and orphan["text"].startswith("without a call: 1 return")
+    assert orphan["value"] == 1 and orphan["text"].startswith("without a call: 1 return") and orphan["eventIds"] == ["70:4"]
 
 
 def test_outliers_and_repetition(tmp_path):
@@ -193,7 +216,10 @@ def test_outliers_and_repetition(tmp_path):
     events += [ev(now + 10, 2, RETURN, 2), ev(now + 20, 2, CALL, 2), ev(now + 21, 4, CALL, 3), ev(now + 31, 4, RETURN, 3)]
     call = session(tmp_path, {0: [*events, ev(now + 40, 2, RETURN, 2), ev(now + 50, 1, RETURN, 1)]})
     (outlier,) = claims_of(call, "outlier")
-    assert outlier["value"] == 499 and outlier["text"] == "one call of app.fetch took 4.99 µs itself, 499 times the median of 10 ns of 31 calls"
+    assert (
+        outlier["value"] == 499
+        and outlier["text"] == "one call of app.fetch took 4.99 µs itself, 499 times the median of 10 ns of 31 calls"
+    )
     assert [span["selfTimeNs"] for span in resolve(call, outlier)[0]] == [4990, 10]
     (repetition,) = claims_of(call, "repetition")
     assert repetition["value"] == 30 and repetition["text"].startswith("one call of app.handle called app.fetch 30 times, about ")
@@ -206,7 +232,7 @@ def test_outliers_and_repetition(tmp_path):
 def test_what_ran(tmp_path):
     call = session(tmp_path, {0: [ev(100, 1, CALL, 1), ev(1_500_100, 1, RETURN, 1)]}, argv=["app.py", "a b; rm -rf\n"], exit=3)
     (claim,) = claims_of(call, "overview")
-    assert claim["text"] == '"app.py \'a b; rm -rf\\n\'" ran 1.50 ms: 1 process, 1 thread, 2 events, 1 call; complete; exit 3'
+    assert claim["text"] == "\"app.py 'a b; rm -rf\\n'\" ran 1.50 ms: 1 process, 1 thread, 2 events, 1 call; complete; exit 3"
     assert [event["event"]["timestampNs"] for event in resolve(call, claim)[1]] == [100, 1_500_100] and claim["value"] == 1_500_000
 
 
@@ -266,6 +292,12 @@ def test_durations_are_near_what_they_say(ns):
 
 
 def test_words():
-    assert (duration(999), duration(1000), duration(99_960), duration(12_340_000), duration(2e12)) == ("999 ns", "1.00 µs", "100 µs", "12.3 ms", "2,000 s")
+    assert (duration(999), duration(1000), duration(99_960), duration(12_340_000), duration(2e12)) == (
+        "999 ns",
+        "1.00 µs",
+        "100 µs",
+        "12.3 ms",
+        "2,000 s",
+    )
     assert share(1, 0) == "0.0 %" and share(1, 3) == "33 %" and number(1000, "call") == "1,000 calls"
     assert quoted('a"\n') == '"a\\"\\n"' and len(quoted("x" * 500)) == 122 and quoted({"~": "app.M"}) == '"{\\"~\\": \\"app.M\\"}"'
