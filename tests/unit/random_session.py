@@ -44,13 +44,14 @@ def name_of(function_id):
     return name if function_id == 7 else f"app.{name}"
 
 
-def events_of_thread(choose, tid, count, generators=True, start=1000):
+def events_of_thread(choose, tid, count, generators=True, start=1000, raising=False):
     """Mostly calls and returns that fit, with some of everything else. Tuples as the oracle takes them."""
     now, stack, suspended, rows = start, [], [], []
     ids = list(SYMBOLS)
     for _ in range(count):
         now += choose.choice((0, 1, 1, 2, 5, 40))
-        kind = choose.choice((CALL,) * 6 + (RETURN,) * 6 + (EXCEPTION, INSTANT, GAP) + (YIELD, YIELD, RESUME, RESUME) * generators)
+        rare = (EXCEPTION,) * 5 if raising else (EXCEPTION, INSTANT, GAP)
+        kind = choose.choice((CALL,) * 6 + (RETURN,) * (2 if raising else 6) + rare + (YIELD, YIELD, RESUME, RESUME) * generators)
         function = choose.choice(ids)
         if kind == CALL and len(stack) < 12:
             stack.append(function)
@@ -71,17 +72,20 @@ def events_of_thread(choose, tid, count, generators=True, start=1000):
     return rows
 
 
-def write(root, seed, count=120, processes=2, threads=2, generators=True, name=NAME):
+def write(root, seed, count=120, processes=2, threads=2, generators=True, name=NAME, raising=False):
     """Writes a session below `root`; returns the oracle's rows in the order of the threads of the trace."""
     choose = random.Random(seed)
     found, position = [], 0
     for pid in range(50, 50 + processes):
         of_process = []
         for number in range(threads):
-            of_process.append(events_of_thread(choose, pid * 10 + number, choose.randint(0, count), generators, 1000 + 100 * number))
+            length = choose.randint(0, count)
+            of_process.append(events_of_thread(choose, pid * 10 + number, length, generators, 1000 + 100 * number, raising))
         said = {n: {"tid": pid * 10 + n, "name": f"thread {n}"} for n in range(threads)}
         content = tf.manifest(said, SYMBOLS, {1: "app"}, pid=pid, argv=["app.py"], exit=0, python="3.11.7")
-        files = {n: (pid * 10 + n, [tf.event(t, f, k, d, link, tid) for t, f, tid, k, d, link in rows], ()) for n, rows in enumerate(of_process)}
+        files = {
+            n: (pid * 10 + n, [tf.event(t, f, k, d, link, tid) for t, f, tid, k, d, link in rows], ()) for n, rows in enumerate(of_process)
+        }
         tf.write_process(Path(root, name), pid, files, content)
         spans, _ = oracle.spans(of_process, max((rows[-1][0] for rows in of_process if rows), default=0))
         found += [Row(position + thread, pid * 10 + thread, span) for thread, span in spans]

@@ -83,6 +83,10 @@ def test_changes_are_the_oracles(tmp_path, seed, by, metric):
         elif by == "paths":
             assert change["pathsBelow"] == sum(path[: len(group)] == group for path in gone | new) - 1
             assert group[:-1] not in gone | new  # only the uppermost is told
+    tier = {"certain": 0, "likely": 0, "possible": 1, "noise": 2}
+    if by == "functions":
+        moved = [(tier[c["confidence"]], -abs(c["selfDeltaNs" if metric == "self" else "totalDeltaNs"])) for c in result["changes"]]
+        assert moved == sorted(moved) and len(moved) > 3
     for group in one.keys() & other.keys():  # nothing was said of them, so they are the same
         assert len(one[group]) == len(other[group]) and sum(map(time, one[group])) == sum(map(time, other[group]))
     if by == "functions":
@@ -171,7 +175,10 @@ def test_evidence_can_be_looked_up(tmp_path):
     for trace, side in ((NAME, change["before"]), (OTHER, change["after"])):
         spans = call("spans.list", trace, filters={"functionNames": ["work5"]}, orderBy="duration", limit=1)["spans"]
         assert spans[0]["spanId"] == side["slowestSpanId"]
-        assert call("spans.path", trace, spanId=side["typicalSpanId"], projection={"selfTimeNs": True})["spans"][-1]["selfTimeNs"] == side["p50Ns"]
+        assert (
+            call("spans.path", trace, spanId=side["typicalSpanId"], projection={"selfTimeNs": True})["spans"][-1]["selfTimeNs"]
+            == side["p50Ns"]
+        )
 
 
 def test_pages_and_bounds(tmp_path):

@@ -2,10 +2,15 @@
 
 import collections
 import json
+import sys
+from pathlib import Path
 
 import pytest
 from query_calls import Caller, timeless
-from random_session import NAME, write
+from random_session import NAME, SYMBOLS, write
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import tracefiles as tf
 
 pytestmark = pytest.mark.at_rest
 
@@ -113,6 +118,20 @@ def test_what_is_estimated_is_said(tmp_path):
     middle = (start + end) // 2
     assert call("trace.flamegraph", NAME, filters={"timeEndNs": middle})["estimatedSpans"] > 0
     assert "estimatedSpans" not in call("trace.flamegraph", NAME, filters={"timeStartNs": start, "timeEndNs": end})
+
+
+def test_what_runs_a_generator_of_another_is_estimated(tmp_path):
+    main, run, step = (1 << 32 | n for n in range(3))
+    steps = [(100, main, 1, 1), (110, step, 1, 2), (120, step, 5, 2), (130, run, 1, 2), (140, step, 6, 3), (190, step, 2, 3)]
+    events = [tf.event(*one) for one in [*steps, (200, run, 2, 2), (300, main, 2, 1)]]
+    tf.write_process(tmp_path / NAME, 7, {0: (100, events, ())}, tf.manifest({0: {"tid": 100}}, SYMBOLS, {1: "app"}, pid=7))
+    call = Caller(tmp_path)
+    lines = lines_of(call("trace.flamegraph", NAME)["folded"])
+    assert lines == {"app.main": 120, "app.main;app.run": 20, "app.main;app.step": 60}
+    # `run` called nothing, but is cut while something else ran on top of it.
+    assert call("trace.flamegraph", NAME, filters={"timeStartNs": 135, "timeEndNs": 190})["estimatedSpans"] == 3
+    assert "estimatedSpans" not in call("trace.flamegraph", NAME, filters={"timeStartNs": 135, "timeEndNs": 190}, weight="count")
+    assert call("trace.flamegraph", NAME, filters={"timeStartNs": 99, "timeEndNs": 195})["estimatedSpans"] == 2
 
 
 def test_threads_apart_and_threads_chosen(tmp_path):
