@@ -9,6 +9,7 @@ from atf.query.rpc import Method
 
 MODULES = (
     "trace_info",
+    "trace_summary",
     "trace_compare",
     "trace_flamegraph",
     "trace_timeline",

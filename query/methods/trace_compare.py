@@ -128,7 +128,10 @@ class Comparison(Result):
 
 
 def run(context: Context, params: CompareParams) -> Comparison:
-    sides = [Side(context.traces.view(id), "self" if params.metric == "self" else "active", context.check) for id in (params.trace_id, params.other)]
+    sides = [
+        Side(context.traces.view(id), "self" if params.metric == "self" else "active", context.check)
+        for id in (params.trace_id, params.other)
+    ]
     first = read_cursor(params.cursor, query_of(params), 1)[0] + 1 if params.cursor else params.offset
     found, drift = _changes(sides[0], sides[1], params)
     page = found.order[first : first + params.limit]
