@@ -73,22 +73,29 @@ static inline void atf_cut_at(
     }
 }
 
-/* How many events between a stream's cursor and its end pass. A single function, the most frequent question, is compared, not looked up. */
-static inline uint64_t atf_count_passing(const atf_filter *f, const atf_stream *s)
+/* The events between a stream's cursor and its end that pass: how many, and up to `room` of their positions. A single
+ * function, the most frequent question, is compared, not looked up. */
+static inline uint64_t atf_select_passing(const atf_filter *f, const atf_stream *s, uint32_t *positions, uint64_t room)
 {
     uint64_t n = 0, id = 0;
-    const atf_event *e = s->cursor, *end = s->end;
-    if (!s->functions) {
-        for (; e < end; e++) n += f->kinds >> (e->event_kind < 32 ? e->event_kind : 0) & 1;
+    const atf_event *end = s->end;
+    int single = s->functions && s->functions->count == 1;
+    if (single)
+        for (uint64_t i = 0; i < (uint64_t)1 << s->functions->bits; i++)
+            if (s->functions->entries[i].used) id = s->functions->entries[i].id;
+    if (!room && single) {
+        for (const atf_event *e = s->cursor; e < end; e++) n += (uint64_t)(e->function_id == id) & f->kinds >> (e->event_kind < 32 ? e->event_kind : 0);
         return n;
     }
-    if (s->functions->count != 1) {
-        for (; e < end; e++) n += (uint64_t)atf_passes(f, s, e);
+    if (!room && !s->functions) {
+        for (const atf_event *e = s->cursor; e < end; e++) n += f->kinds >> (e->event_kind < 32 ? e->event_kind : 0) & 1;
         return n;
     }
-    for (uint64_t i = 0; i < (uint64_t)1 << s->functions->bits; i++)
-        if (s->functions->entries[i].used) id = s->functions->entries[i].id;
-    for (; e < end; e++) n += (uint64_t)(e->function_id == id) & f->kinds >> (e->event_kind < 32 ? e->event_kind : 0);
+    for (const atf_event *e = s->cursor; e < end; e++) {
+        if ((single && e->function_id != id) || !atf_passes(f, s, e)) continue;
+        if (n < room) positions[n] = (uint32_t)(e - s->base);
+        n++;
+    }
     return n;
 }
 #endif

@@ -45,7 +45,7 @@ cdef extern from "pages.h" nogil:
     uint64_t atf_between(uint32_t count, const uint32_t *low, const uint32_t *high)
     void atf_cut_at(
         const atf_event *const *streams, uint32_t count, const uint32_t *low, const uint32_t *high, uint64_t rank, uint32_t *cut, uint32_t *scratch)
-    uint64_t atf_count_passing(const atf_filter *f, const atf_stream *s)
+    uint64_t atf_select_passing(const atf_filter *f, const atf_stream *s, uint32_t *positions, uint64_t room)
 
 
 cdef class Filter:
@@ -224,10 +224,40 @@ cdef class Order:
                     if merge.filter.any:
                         n += merge.streams[i].end - merge.streams[i].cursor
                     else:
-                        n += atf_count_passing(&merge.filter, &merge.streams[i])
+                        n += atf_select_passing(&merge.filter, &merge.streams[i], NULL, 0)
         finally:
             free(merge.streams)
         return n
+
+    def select(self, const uint32_t[::1] low, const uint32_t[::1] high, uint64_t room, Filter filter=None):
+        """The events between two cuts that pass, thread by thread, at most `room`: (thread, position), uint32 arrays of shape (n,)."""
+        self.checked(low, high)
+        cdef atf_merge merge
+        cdef uint64_t n = 0, more
+        cdef uint32_t i
+        room = min(room, atf_between(self.count, &low[0], &high[0]) if self.count else 0)
+        threads = numpy.empty(room, dtype=numpy.uint32)
+        positions = numpy.empty(room, dtype=numpy.uint32)
+        cdef uint32_t[::1] thread_out = threads, position_out = positions
+        if room == 0:
+            return threads, positions
+        merge.streams = <atf_stream *>calloc(self.count, sizeof(atf_stream))
+        if merge.streams == NULL:
+            raise MemoryError
+        try:
+            self.streams_of(&merge, low, high, filter)
+            with nogil:
+                for i in range(self.count):
+                    if n == room:
+                        break
+                    more = min(atf_select_passing(&merge.filter, &merge.streams[i], &position_out[n], room - n), room - n)
+                    while more:
+                        thread_out[n] = i
+                        n += 1
+                        more -= 1
+        finally:
+            free(merge.streams)
+        return threads[:n], positions[:n]
 
     def take(self, const uint32_t[::1] low, const uint32_t[::1] high, uint64_t skip, uint64_t room, Filter filter=None):
         """The events between two cuts that pass, in order, without the first `skip`, at most `room`.

@@ -6,115 +6,22 @@ within a tid by time. Descending is exactly the reverse.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from atf._core.pages import Filter, Order
+from atf._core.pages import Filter
+from atf.query.eventlines import Check, identity, line_of
 
 if TYPE_CHECKING:
     from atf.query.traces import View
     from atf.trace_files import Thread
 
 OrderBy = Literal["timestamp", "threadId"]
-Check = Callable[[], Any]
 KEY_LENGTH = 7
-_CHUNK_EVENTS = 1 << 16
-_MOST_CHUNKS = 1 << 10
-_CUT_ENTRIES = 1 << 18  # positions in the table of one filtered listing, at most
-_LISTINGS = 16  # kept open with a view
-
-
-def identity(thread: Thread) -> tuple[int, int, int, int]:
-    """What names a thread also when others join it while the trace grows; rises with its position."""
-
-    def numbers(name: str, prefix: str) -> tuple[int, int]:
-        match = re.fullmatch(rf"{prefix}_(\d+)(?:_(\d+))?", name)
-        return (int(match[1]) & 0xFFFFFFFFFFFF, int(match[2] or 1) & 0xFFFFFFFFFFFF) if match else (0, 0)
-
-    return (*numbers(thread.process.place.name, "pid"), *numbers(thread.place.name, "thread"))
-
-
-class Line:
-    """The events of some threads in a window that pass a filter, in order of time. total: how many; rank: place among them, from 0.
-
-    With a filter the window is read once, in chunks, to count what passes in each; afterwards a rank costs a part of a chunk.
-    """
-
-    def __init__(self, threads: Sequence[Thread], window: tuple[int, int], chosen: Filter | None, check: Check) -> None:
-        self.threads, self.chosen = threads, chosen
-        self.order = Order([t.events for t in threads], [t.process.position for t in threads])
-        self.identities = [identity(t) for t in threads]
-        self.low, self.high = self.order.window(*window)
-        self.cuts, self.before, self.chunk = [self.low], [0], 1
-        if chosen is None:
-            self.total = self.order.between(self.low, self.high)
-        else:
-            self._count(check)
-            self.total = self.before[-1]
-
-    def _count(self, check: Check) -> None:
-        import numpy
-
-        events = self.order.between(self.low, self.high)
-        chunks = max(1, min(_MOST_CHUNKS, _CUT_ENTRIES // max(1, len(self.threads))))
-        self.chunk = max(_CHUNK_EVENTS, -(-events // chunks))
-        for _ in range(-(-events // self.chunk)):
-            check()
-            here = self.cuts[-1]
-            # No thread has more of the next `chunk` events than `chunk`.
-            reach = numpy.minimum(here.astype(numpy.uint64) + numpy.uint64(self.chunk), self.high).astype(numpy.uint32)
-            there = self.order.at_rank(here, reach, self.chunk)
-            self.before.append(self.before[-1] + self.order.total(here, there, self.chosen))
-            self.cuts.append(there)
-
-    def place(self, rank: int) -> tuple[Any, int]:
-        """(cut, how many that pass come after it before the event of this rank)."""
-        if self.chosen is None:
-            return self.order.at_rank(self.low, self.high, rank), 0
-        i = bisect_right(self.before, rank) - 1
-        return self.cuts[i], rank - self.before[i]
-
-    def rank(self, cut: Any) -> int:
-        """How many that pass come before a cut."""
-        import numpy
-
-        events = self.order.between(self.low, cut)
-        if self.chosen is None:
-            return events
-        i = min(events // self.chunk, len(self.cuts) - 1)
-        return self.before[i] + self.order.total(numpy.minimum(self.cuts[i], cut), cut, self.chosen)
-
-    def take(self, cut: Any, skip: int, count: int, below: Any, check: Check) -> tuple[list[Any], list[Any]]:
-        """At most `count` events from a cut on and below another one, as lists of arrays: threads here, positions."""
-        import numpy
-
-        if self.chosen is None:
-            threads, positions = self.order.take(cut, below, skip, count)
-            return [threads], [positions]
-        found: tuple[list[Any], list[Any]] = ([], [])
-        i = min(self.order.between(self.low, cut) // self.chunk, len(self.cuts) - 1)
-        for i in range(i, len(self.cuts) - 1):
-            if not count:
-                break
-            stop = numpy.maximum(numpy.minimum(self.cuts[i + 1], below), cut)
-            if self.before[i + 1] > self.before[i]:
-                check()
-                threads, positions = self.order.take(cut, stop, skip, count, self.chosen)
-                found[0].append(threads)
-                found[1].append(positions)
-                count, skip = count - len(threads), 0
-            cut = stop
-        return found
-
-    def cut_of(self, key: Sequence[int], after: bool) -> Any:
-        """The cut after, or before, the event of a key (time, identity, index_seq); the event need not be there any more."""
-        time_ns, *who, seq = key
-        known = tuple(who) in self.identities
-        thread = self.identities.index(tuple(who)) if known else sum(one < tuple(who) for one in self.identities)  # type: ignore[arg-type]
-        return self.order.at_key(self.low, self.high, time_ns, thread, seq, after, known)
+_FEW_EVENTS = 1 << 16  # of a filtered listing that keeps them
+_LISTINGS = 16  # kept with a view
 
 
 class Page(NamedTuple):
@@ -136,7 +43,7 @@ class Listing:
         for thread in threads:
             groups.setdefault(thread.tid if order_by == "threadId" else 0, []).append(thread)
         self.tids = sorted(groups)
-        self.lines = [Line(groups[tid], window, chosen, check) for tid in self.tids]
+        self.lines = [line_of(groups[tid], window, chosen, check, _FEW_EVENTS // len(groups)) for tid in self.tids]
         self.first = [0]  # rank of the first event of each line
         for line in self.lines:
             self.first.append(self.first[-1] + line.total)
@@ -168,11 +75,7 @@ class Listing:
                 here, skip = cut, 0
             else:
                 here, skip = line.place(max(0, rank - self.first[number]))
-            if below is not line.high:
-                import numpy
-
-                here = numpy.minimum(here, below)
-            for threads, positions in zip(*line.take(here, skip, count, below, check)):
+            for threads, positions in line.take(here, skip, count, below, check):
                 found.append((number, threads, positions))
                 count -= len(positions)
             if below is not line.high:

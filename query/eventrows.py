@@ -126,7 +126,7 @@ def event_columns(
     start_ns = view.start_ns if projection.timestamp_ns else 0
     makers: dict[str, Callable[[], list[Any]]] = {
         "event_id": handles,
-        "timestamp_ns": lambda: events["timestamp_ns"].tolist(),
+        "timestamp_ns": events["timestamp_ns"].tolist,
         "timestamp_relative_ns": lambda: [stamp - start_ns for stamp in events["timestamp_ns"].tolist()],
         "process_id": lambda: by_thread(lambda t: t.process.pid),
         "thread_id": lambda: by_thread(lambda t: t.tid),

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 CALL, GAP = 1, 8
 TYPES = {
-    **{1: "FunctionCall", 2: "FunctionReturn", 3: "Exception", 4: "Instant", 5: "Yield", 6: "Resume"},
-    **{7: "SignalDelivery", GAP: "Gap"},
+    1: "FunctionCall", 2: "FunctionReturn", 3: "Exception", 4: "Instant", 5: "Yield", 6: "Resume",
+    7: "SignalDelivery", GAP: "Gap",
 }
 UNKNOWN = "Unknown"
 _ALL_KINDS = 0xFFFFFFFF
 _MASKS = {
     **{name.lower(): 1 << kind for kind, name in TYPES.items()},
-    **{"call": 1 << 1, "return": 1 << 2, "signal": 1 << 7},
-    **{"tracestart": 0, "traceend": 0},  # of traces of an older kind: there are none in these files
+    "call": 1 << 1, "return": 1 << 2, "signal": 1 << 7,
+    "tracestart": 0, "traceend": 0,  # of traces of an older kind: there are none in these files
     "unknown": _ALL_KINDS & ~sum(1 << kind for kind in TYPES),
 }
 _SPELLED = ["functionCall", "functionReturn", "exception", "instant", "yield", "resume", "signalDelivery", "gap", "unknown"]
@@ -56,13 +56,6 @@ class EventFilters(Params):
     def window(self) -> tuple[int, int]:
         return self.time_start_ns or 0, LAST_NS if self.time_end_ns is None else self.time_end_ns
 
-    def threads_of(self, view: View) -> list[Thread]:
-        threads = view.trace.threads
-        if self.thread_ids is None:
-            return threads
-        wanted = set(self.thread_ids)
-        return [t for t in threads if t.tid in wanted]
-
 
 def kinds_of(types: Sequence[str] | None) -> int:
     """The mask of kinds of event types; RpcError -32602 for a word that is none."""
@@ -85,12 +78,18 @@ def _no_type(at: int, word: str) -> RpcError:
     return error
 
 
-def filter_of(view: View, filters: EventFilters, check: Callable[[], Any]) -> Filter | None:
-    """What passes, but for time and threads; None: everything."""
+def events_of(view: View, filters: EventFilters, check: Callable[[], Any]) -> tuple[list[Thread], Filter | None]:
+    """(the threads in which something may pass, what passes there), but for time. None: everything."""
     kinds, ids = kinds_of(filters.event_types), _ids(view, filters, check)
-    if ids is None:
-        return None if kinds == _ALL_KINDS else Filter(kinds)
-    return Filter(kinds & ~(1 << GAP), ids)  # a gap's function id is a number of events
+    if ids is not None:
+        kinds &= ~(1 << GAP)  # a gap's function id is a number of events
+    wanted = None if filters.thread_ids is None else set(filters.thread_ids)
+    threads = [
+        t
+        for t in view.trace.threads
+        if kinds and (wanted is None or t.tid in wanted) and (ids is None or ids[t.process.position])
+    ]
+    return threads, None if ids is None and kinds == _ALL_KINDS else Filter(kinds, ids)
 
 
 def _ids(view: View, filters: EventFilters, check: Callable[[], Any]) -> list[list[int]] | None:

@@ -23,7 +23,10 @@ _VERSION = 1
 
 
 class Metadata(Result):
-    """total_count: rows that pass the filters. as_of_ns: the newest event, when the trace is still being recorded."""
+    """total_count: rows that pass the filters. as_of_ns: the newest event, when the trace is still being recorded.
+
+    problems: what of the trace could not be read, so that the rows do not have it; left out when there is nothing of the kind.
+    """
 
     total_count: int
     returned_count: int
@@ -35,6 +38,7 @@ class Metadata(Result):
     did_truncate: bool | msgspec.UnsetType = msgspec.UNSET
     growing: bool | msgspec.UnsetType = msgspec.UNSET
     as_of_ns: int | msgspec.UnsetType = msgspec.UNSET
+    problems: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 M = TypeVar("M", bound=Metadata)
@@ -155,4 +159,6 @@ def page_metadata(
     if view.growing:
         result.growing = True
         result.as_of_ns = view.info["time_end_ns"]
+    if view.problems:
+        result.problems = view.problems
     return result

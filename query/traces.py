@@ -53,6 +53,13 @@ class View:
     def growing(self) -> bool:
         return bool(self.info["status"] == "recording")
 
+    @property
+    def problems(self) -> list[str]:
+        """What of the trace could not be read: a few sentences; trace.info has all."""
+        found: list[str] = self.info["recovered"]["problems"]
+        more = [f"and {len(found) - 3} more: trace.info has them"] if len(found) > 3 else []
+        return [problem[:300] for problem in found[:3]] + more
+
     def check(self) -> None:
         """Raises FormatError when a file of the trace has been cut since it was opened: what was derived meanwhile is void."""
         for thread in self.trace.threads:

@@ -10,8 +10,8 @@ from tracefiles import CALL, GAP
 MODULES = {1: "app", 2: "lib"}
 NAMES = ("run", "load", "load_all", "f[int]", "Model.fit")
 TYPES = {
-    **{1: "FunctionCall", 2: "FunctionReturn", 3: "Exception", 4: "Instant", 5: "Yield", 6: "Resume"},
-    **{7: "SignalDelivery", 8: "Gap", 9: "Unknown", 15: "Unknown"},
+    1: "FunctionCall", 2: "FunctionReturn", 3: "Exception", 4: "Instant", 5: "Yield", 6: "Resume",
+    7: "SignalDelivery", 8: "Gap", 9: "Unknown", 15: "Unknown",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from typing import Any, NamedTuple
 
 from atf._core.layout import EVENT_DTYPE

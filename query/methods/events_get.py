@@ -9,7 +9,7 @@ import msgspec
 from atf.query.context import Context
 from atf.query.eventpages import KEY_LENGTH, Listing, OrderBy, key_after, listing_of
 from atf.query.eventrows import EventProjection, EventRow, event_columns
-from atf.query.eventwords import EventFilters, filter_of
+from atf.query.eventwords import EventFilters, events_of
 from atf.query.pages import Limit, Metadata, Offset, Shape, fit_columns, invalid, page_metadata, query_of, read_cursor
 from atf.query.params import Params, Result
 from atf.query.rpc import Method
@@ -43,8 +43,8 @@ def run(context: Context, params: EventsGetParams) -> EventsGet:
     view, filters = context.traces.view(params.trace_id), params.filters
 
     def make() -> Listing:
-        chosen = filter_of(view, filters, context.check)
-        return Listing(filters.threads_of(view), filters.window(), chosen, params.order_by, context.check)
+        threads, chosen = events_of(view, filters, context.check)
+        return Listing(threads, filters.window(), chosen, params.order_by, context.check)
 
     listing = listing_of(view, query_of(params, "ascending"), make)
     page = listing.page(params.limit, params.ascending, params.offset, key, context.check)

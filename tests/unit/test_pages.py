@@ -95,6 +95,9 @@ def test_what_passes_between_two_cuts_is_what_a_loop_finds(threads, data):
     high = order.at_rank(low, whole[1], data.draw(st.integers(0, len(keys))))
     want = [key for key in inside((low, high), keys) if passes(key)]
     assert order.total(low, high, chosen) == len(want)
+    room = data.draw(st.integers(0, 60))
+    got, at = order.select(low, high, room, chosen)
+    assert list(zip(got.tolist(), at.tolist(), strict=True)) == sorted(key[1:] for key in want)[:room]
     skip, room = data.draw(st.integers(0, 60)), data.draw(st.integers(0, 60))
     got, at = order.take(low, high, skip, room, chosen)
     assert list(zip(got.tolist(), at.tolist(), strict=True)) == [key[1:] for key in want[skip : skip + room]]

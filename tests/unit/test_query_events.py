@@ -11,11 +11,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import eventcases
 import tracefiles as tf
-from atf.query import eventpages
+from atf.query import eventlines, eventpages
 from atf.query.context import Context
 from atf.query.methods import all_methods
 from atf.query.rpc import Rpc, RpcError
-from atf.query.traces import Traces
+from atf.query.traces import Traces, signature_of
 
 RPC = Rpc(all_methods())
 SESSION = "session_20260101_120000"
@@ -39,11 +39,11 @@ def start_of(rows):
     return min((r.time for r in rows if r.seq == 0), default=0)
 
 
-@pytest.fixture(params=[None, 4], ids=["", "small chunks"])
+@pytest.fixture(params=[(1 << 16, 1 << 16), (4, 0), (4, 12)], ids=["as it is", "small chunks", "small chunks, some kept"])
 def chunks(request, monkeypatch):
-    """Filtered listings are counted in chunks of 65,536 events; in small ones, their edges matter."""
-    if request.param:
-        monkeypatch.setattr(eventpages, "_CHUNK_EVENTS", request.param)
+    """Filtered listings are counted in chunks of 65,536 events, and kept when there are no more: with less, the edges matter."""
+    monkeypatch.setattr(eventlines, "CHUNK_EVENTS", request.param[0])
+    monkeypatch.setattr(eventpages, "_FEW_EVENTS", request.param[1])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -208,7 +208,7 @@ def test_times_that_go_backwards_neither_crash_nor_keep_a_walk_from_ending(tmp_p
                     question = {"filters": filters, "ascending": ascending, "orderBy": order_by}
                     for offset in range(total + 2):
                         assert len(ask(traces, trace=name, offset=offset, limit=3, **question)["events"]) <= 3
-                    found, pages = walk(traces, 2, trace=name, **question)
+                    _, pages = walk(traces, 2, trace=name, **question)
                     assert pages <= 60 * (total + 1)
 
 
@@ -233,6 +233,32 @@ def test_a_trace_that_grows_says_so_and_cursors_go_on(tmp_path):
     write({0: 4, 1: 6, 2: 5}, "complete")
     done = ask(traces, cursor=first["metadata"]["nextCursor"])
     assert done["events"][-2]["timestampNs"] == 1042 and "growing" not in done["metadata"]
+
+
+def test_what_could_not_be_read_is_said(tmp_path):
+    rows = eventcases.write(tmp_path, 0)
+    broken = max({r.place for r in rows})
+    assert "problems" not in ask(Traces(tmp_path))["metadata"]
+    (tmp_path / SESSION / f"pid_{broken[0]}" / f"thread_{broken[1]}" / "index.atf").write_bytes(b"no index")
+    got = ask(Traces(tmp_path))
+    assert got["metadata"]["totalCount"] == sum(r.place != broken for r in rows)
+    assert f"thread_{broken[1]}" in got["metadata"]["problems"][0]
+    for path in (tmp_path / SESSION).rglob("*.*"):
+        path.write_bytes(b"")
+    assert refused(Traces(tmp_path)).code == -32004
+
+
+def test_a_file_that_is_cut_while_it_is_open_is_no_page(tmp_path):
+    rows = eventcases.write(tmp_path, 0)
+    traces = Traces(tmp_path)
+    assert len(ask(traces)["events"]) == len(rows)
+    longest = max((tmp_path / SESSION).rglob("index.atf"), key=lambda path: path.stat().st_size)
+    view = traces.view(SESSION)
+    with open(longest, "r+b") as file:
+        file.truncate(200)
+    view.signature = signature_of(tmp_path / SESSION)  # as if the cut came after the look at the files
+    assert refused(traces).code == -32004
+    assert len(ask(traces)["events"]) < len(rows)
 
 
 def test_filtered_questions_stop_at_the_deadline(tmp_path):
