@@ -5,7 +5,7 @@
  * touched page is gone with it, so one fault a mapping is enough, and the number of memory areas stays small.
  * Only the address of a registered mapping is helped; all else goes to the handler that was there before.
  *
- * Async-signal-safe: loads, stores, and the system calls mmap and sigaction.
+ * Async-signal-safe: loads, stores, raise, and the system calls mmap and sigaction.
  */
 #include "bus.h"
 
@@ -25,8 +25,11 @@ static void pass_on(int number, siginfo_t *info, void *context) {
         before.sa_sigaction(number, info, context);
     else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN)
         before.sa_handler(number);
-    else /* the instruction runs again, and ends the process as it would have without us */
+    else { /* the instruction runs again, and ends the process as it would have without us */
         sigaction(number, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
+        if (info->si_code <= 0) /* it was sent: nothing runs again */
+            raise(number);
+    }
 }
 
 static void on_bus_error(int number, siginfo_t *info, void *context) {

@@ -89,7 +89,10 @@ cdef Py_ssize_t _cut_tail(fd, Py_ssize_t count) except -1:
     """How many records are left when those at the end that cannot be events are cut."""
     if count == 0:
         return 0
-    cdef uint64_t first_ns = struct.unpack("<Q", os.pread(fd, 8, _HEADER_BYTES))[0]
+    head = os.pread(fd, 8, _HEADER_BYTES)
+    if len(head) < 8: # the file was cut meanwhile
+        return 0
+    cdef uint64_t first_ns = struct.unpack("<Q", head)[0]
     cdef const uint8_t[::1] data
     cdef atf_event event
     cdef Py_ssize_t start, i

@@ -91,6 +91,7 @@ def one_shot(trace: str, method: str, params: str, args: argparse.Namespace) -> 
 
     from atf.query.context import Context
     from atf.query.methods import all_methods
+    from atf.query.params import fields_of
     from atf.query.rpc import Rpc
     from atf.query.traces import Traces, is_trace
     from atf.trace_files import find_session
@@ -102,10 +103,11 @@ def one_shot(trace: str, method: str, params: str, args: argparse.Namespace) -> 
         asked: Any = msgspec.json.decode(params)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as why:
         raise UsageError(f"PARAMS is not JSON: {why}") from None
-    if isinstance(asked, dict):
+    rpc = Rpc(all_methods())
+    if isinstance(asked, dict) and method in rpc.methods and "traceId" in fields_of(rpc.methods[method].params):
         asked.setdefault("traceId", place.name)
     context = Context(Traces(place.parent), args.timeout, args.max_answer)
-    result = context.finish(Rpc(all_methods()).call(context, method, asked))
+    result = context.finish(rpc.call(context, method, asked))
     sys.stdout.buffer.write(msgspec.json.format(result) + b"\n")
     sys.stdout.flush()
     return 0

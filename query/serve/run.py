@@ -61,7 +61,22 @@ def serve(settings: Settings) -> int:
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what clients send is not our fault, and is counted
     if settings.uds is None and settings.token is None and not is_loopback(settings.host):
         raise UsageError(f"--host {settings.host}: can be reached from other machines: give --token-file FILE too (it is made if missing)")
-    sock = unix_socket(settings.uds) if settings.uds is not None else tcp_socket(settings.host, settings.port)
+    with unix_socket(settings.uds) if settings.uds is not None else tcp_socket(settings.host, settings.port) as sock:
+        try:
+            ended = _serve(settings, sock)
+        finally:
+            if settings.uds is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(settings.uds)
+    if not ended:  # the interpreter would wait for the worker
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    return 0
+
+
+def _serve(settings: Settings, sock: socket.socket) -> bool:
+    """Serves until the end; False when a worker is still busy with a method that does not look at its time."""
     busguard.install()
     service = Service(Rpc(all_methods()), Traces(settings.trace_root, settings.cache_size, settings.cache_ttl), settings)
     config = uvicorn.Config(
@@ -82,11 +97,10 @@ def serve(settings: Settings) -> int:
     try:
         asyncio.run(_run(server, sock))
     finally:
-        if settings.uds is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(settings.uds)
-        _close(service)
-    return 0
+        until = time.monotonic() + _END_GRACE_S
+        while not (ended := service.close()) and time.monotonic() < until:
+            time.sleep(0.02)
+    return ended
 
 
 async def _run(server: Server, sock: socket.socket) -> None:
@@ -94,16 +108,6 @@ async def _run(server: Server, sock: socket.socket) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.end)
     await server.serve(sockets=[sock])
-
-
-def _close(service: Service) -> None:
-    until = time.monotonic() + _END_GRACE_S
-    while not service.close():
-        if time.monotonic() > until:  # a method that does not look at its time; the interpreter would wait for it
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
-        time.sleep(0.02)
 
 
 def tcp_socket(host: str, port: int) -> socket.socket:

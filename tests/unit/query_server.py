@@ -109,6 +109,10 @@ def misbehave():
     class Much(Params):
         amount: float = 1
 
+    class Scan(Params):
+        trace_id: str
+        amount: float = 1
+
     seen = []
 
     def sleep(context, params):
@@ -126,7 +130,20 @@ def misbehave():
         time.sleep(params.amount)
         return "woke"
 
+    def scan(context, params):
+        """Reads mapped records again and again, as a long query does, until there is a file `stop` beside the trace."""
+        view = context.traces.view(params.trace_id)
+        threads = [thread.events for thread in view.trace.threads]
+        until = time.monotonic() + params.amount
+        (view.path.parent / "scanning").touch()
+        sums = [0]
+        while time.monotonic() < until and not (len(sums) > 1 and (view.path.parent / "stop").exists()):
+            sums.append(sum(int(events["event_kind"].sum()) for events in threads))
+            context.check()
+        return sums[-1]
+
     methods = [
+        Method("test.scan", Scan, int, scan, ""),
         Method("test.sleep", Much, str, sleep, ""),
         Method("test.stuck", Much, str, stuck, ""),
         Method("test.long", Much, str, lambda context, params: "x" * int(params.amount), ""),
