@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from atf.query.methods.trace_compare import Change, Comparison
     from atf.query.methods.trace_flamegraph import Flamegraph, PathFilters
     from atf.query.methods.trace_info import Info
+    from atf.query.methods.trace_summary import Summary
     from atf.query.methods.trace_timeline import Timeline
     from atf.query.methods.traces_list import TraceRow, TracesList
     from atf.query.spanrows import SpanFilters, SpanProjection, SpanRow
 
 RESULTS = {
     "trace.info": "atf.query.methods.trace_info:Info",
+    "trace.summary": "atf.query.methods.trace_summary:Summary",
     "trace.compare": "atf.query.methods.trace_compare:Comparison",
     "trace.flamegraph": "atf.query.methods.trace_flamegraph:Flamegraph",
     "trace.timeline": "atf.query.methods.trace_timeline:Timeline",
@@ -53,6 +55,13 @@ class ClientMethods:
     def trace_info(self, *, trace_id: str | None = None, include_checksums: bool = False, include_samples: bool = False) -> Info:
         """What a recording is: times, counts, threads, files, what was lost."""
         return self._typed("trace.info", locals())
+
+    def trace_summary(
+        self, *, trace_id: str | None = None, max_tokens: int = 1000,
+        focus: list[Literal["overview", "lost", "exception", "open", "self", "path", "slowest", "outlier", "repetition"]] | None = None,
+    ) -> Summary:
+        """What ran, what went wrong and where the time went, in sentences, each with the spans and events it rests on."""
+        return self._typed("trace.summary", locals())
 
     def trace_compare(
         self, *, other: str, trace_id: str | None = None, by: Literal["functions", "paths"] = "functions",

@@ -31,7 +31,7 @@ def ask(rpc: Rpc, context: Context, tool: Tool, arguments: dict[str, Any]) -> tu
         elif name in names:
             params.setdefault(name, value)
     if "maxTokens" in names:
-        params["maxTokens"] = tokens
+        params["maxTokens"] = int(tokens * tool.share)
     room = tokens * BYTES_PER_TOKEN - _NOTE_BYTES
     bounded = context.one(room)
     result: Any = None

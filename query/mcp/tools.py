@@ -54,13 +54,17 @@ GLOSSARY = {
 
 @dataclass(frozen=True)
 class Tool:
-    """defaults: where a tool assumes something else than the method; hidden: params that programs need and models do not."""
+    """defaults: where a tool assumes something else than the method; hidden: params that programs need and models do not.
+
+    share: of maxTokens, for a method that has such a param itself and bounds a part of its answer by it.
+    """
 
     method: str
     title: str
     description: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
     hidden: tuple[str, ...] = ("offset",)
+    share: float = 1.0
 
     @property
     def name(self) -> str:
@@ -85,6 +89,7 @@ TOOLS = (
         "What stands out",
         "A short report with evidence: slowest calls, exceptions, gaps, outliers. Every claim names the spanIds it rests on. "
         "The best first question about a trace you do not know.",
+        share=0.3,  # its text; the claims say the same again, with their evidence
     ),
     Tool(
         "functions.top",

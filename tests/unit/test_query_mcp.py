@@ -323,7 +323,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-TOOL_NAMES = st.sampled_from(["trace_info", "spans_list", "functions_top", "spans_tree", "events_get", "x"])
+TOOL_NAMES = st.sampled_from([*(tool.name for tool in TOOLS), "x"])
 ARGUMENTS = st.dictionaries(
     st.sampled_from(["traceId", "maxTokens", "limit", "cursor", "filters", "projection", "shape", "spanId", "trace_id", "y"]),
     st.just(doctraces.MONDAY) | VALUES,
