@@ -31,12 +31,18 @@ def ask(rpc: Rpc, context: Context, tool: Tool, arguments: dict[str, Any]) -> tu
         elif name in names:
             params.setdefault(name, value)
     if "maxTokens" in names:
-        params["maxTokens"] = tokens
+        params["maxTokens"] = int(tokens * tool.share)
     room = tokens * BYTES_PER_TOKEN - _NOTE_BYTES
-    context = context.one(room)
+    bounded = context.one(room)
     result: Any = None
     for _ in range(_MOST_TRIES):
-        result = rpc.call(context, tool.method, params)
+        try:
+            result = rpc.call(bounded, tool.method, params)
+        except RpcError as why:
+            if why.code != TOO_LARGE or bounded.answer_bytes >= context.answer_bytes:
+                raise
+            bounded.answer_bytes = context.answer_bytes  # it cannot be that short by itself: then we shorten it
+            continue
         text = msgspec.json.encode(result)
         rows = getattr(getattr(result, "metadata", None), "returned_count", None)
         if len(text) <= room or rows is None or rows < 2 or "limit" not in names:

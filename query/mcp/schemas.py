@@ -78,7 +78,9 @@ def _inlined(schema: Any, parts: dict[str, Any], above: tuple[str, ...]) -> Any:
     if len(options) < len(schema.get("anyOf", ())):
         rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
         return _inlined({**(options[0] if len(options) == 1 else {"anyOf": options}), **rest}, parts, above)
-    result = {key: _inlined(value, parts, above) for key, value in schema.items() if key not in ("title", "properties")}
+    result = {key: _inlined(value, parts, above) for key, value in schema.items() if key not in ("title", "properties") and value != []}
+    if isinstance(result.get("description"), str):
+        result["description"] = " ".join(result["description"].split())
     if "properties" in schema:
         result["properties"] = {name: _said(name, _inlined(value, parts, above)) for name, value in schema["properties"].items()}
     return result

@@ -14,7 +14,7 @@ from typing import Any
 from atf.query.rpc import Method
 
 MOST_TOOLS = 10
-DEFAULT_TOKENS, LEAST_TOKENS, MOST_TOKENS = 4_000, 1_000, 50_000
+DEFAULT_TOKENS, LEAST_TOKENS, MOST_TOKENS = 4_000, 1_000, 25_000  # a result is sent twice, and the whole stays below 256 KiB
 BYTES_PER_TOKEN = 4  # of JSON with names and numbers; a bound for planning, no count of a model's
 
 INSTRUCTIONS = """\
@@ -32,6 +32,8 @@ SPAN_MEMBERS = {"startTimeNs": False, "endTimeNs": False, "startRelativeNs": Tru
 
 GLOSSARY = {
     "traceId": "from traces_list",
+    "other": "another traceId from traces_list: the one after",
+    "requestId": "the value of an attribute request_id that the program recorded",
     "spanId": "from spans_list, spans_tree or trace_summary: <threadId>:<startNs>:<sequence>",
     "eventId": "from events_get or events_chain",
     "cursor": "metadata.nextCursor of the answer before, with otherwise the same arguments",
@@ -52,13 +54,17 @@ GLOSSARY = {
 
 @dataclass(frozen=True)
 class Tool:
-    """defaults: where a tool assumes something else than the method; hidden: params that programs need and models do not."""
+    """defaults: where a tool assumes something else than the method; hidden: params that programs need and models do not.
+
+    share: of maxTokens, for a method that has such a param itself and bounds a part of its answer by it.
+    """
 
     method: str
     title: str
     description: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
     hidden: tuple[str, ...] = ("offset",)
+    share: float = 1.0
 
     @property
     def name(self) -> str:
@@ -83,6 +89,7 @@ TOOLS = (
         "What stands out",
         "A short report with evidence: slowest calls, exceptions, gaps, outliers. Every claim names the spanIds it rests on. "
         "The best first question about a trace you do not know.",
+        share=0.3,  # its text; the claims say the same again, with their evidence
     ),
     Tool(
         "functions.top",

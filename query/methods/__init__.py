@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from atf.query.openrpc import discover
 from atf.query.rpc import Method
 
 MODULES = (
@@ -24,5 +25,7 @@ MODULES = (
 
 
 def all_methods() -> list[Method]:
-    """Every method, in the order of MODULES."""
-    return [method for name in MODULES for method in import_module(f"atf.query.methods.{name}").METHODS]
+    """Every method, in the order of MODULES, and rpc.discover, which describes them."""
+    found: list[Method] = [method for name in MODULES for method in import_module(f"atf.query.methods.{name}").METHODS]
+    found.append(discover(lambda: found))
+    return found

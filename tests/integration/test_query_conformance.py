@@ -83,4 +83,4 @@ def test_official_python_client(port, root, mode, version):
     done = subprocess.run(words, capture_output=True, text=True, timeout=100, env=queryserver.environment())
     assert done.returncode == 0, done.stderr
     web, pipes = json.loads(done.stdout)
-    assert web == pipes and web[0] == version and len(web[1]) >= 4 and web[2] is True and "no_tool" in web[3]
+    assert web == pipes and web[0] == version and len(web[1]) == 10 and web[2] is True and "no_tool" in web[3]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from atf.query.context import Context
 from atf.query.mcp.server import LEGACY, MODERN, Server
-from atf.query.mcp.tools import MOST_TOOLS, TOOLS
+from atf.query.mcp.tools import MOST_TOKENS, MOST_TOOLS, TOOLS
 from atf.query.methods import all_methods
 from atf.query.params import Params, Result
 from atf.query.rpc import Method, Rpc
@@ -203,7 +203,7 @@ def test_unknown_tools_are_errors_of_the_protocol(ask, name):
     status, reply = ask(request("tools/call", {"name": name, "arguments": {}}))
     assert (status, reply["error"]["code"]) == (200, -32602)
     if name == "trace_inf":
-        assert reply["error"]["data"]["didYouMean"] == ["trace_info"]
+        assert reply["error"]["data"]["didYouMean"][0] == "trace_info"
 
 
 HALF = b'"\\udc00"'
@@ -271,6 +271,18 @@ def test_a_method_that_breaks_is_an_error_and_says_nothing_of_itself(traces, cap
     assert msgspec.json.decode(reply)["error"]["code"] == -32603
 
 
+def test_a_body_has_at_most_256_kib(traces):
+    """The result is in it twice."""
+
+    class Much(Result):
+        rows: list[dict[str, str]]
+
+    server = Server(Rpc([Method("traces.list", Nothing, Much, lambda context, params: Much(rows=[{"a": "b"}] * 99_999), "")]))
+    call = request("tools/call", {"name": "traces_list", "arguments": {"maxTokens": MOST_TOKENS}})
+    body = server.answer(msgspec.json.encode(call), Context(traces)).body
+    assert 180 * 1024 < len(body) < 256 * 1024
+
+
 def test_a_call_that_was_given_up_is_answered_in_its_era(server):
     for message, headers in ((request("tools/call", INFO, id="a"), {}), modern("tools/call", INFO)):
         found = server.refuse(msgspec.json.encode(message), -32003, {"reason": "took longer"}, headers)
@@ -311,7 +323,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-TOOL_NAMES = st.sampled_from(["trace_info", "spans_list", "functions_top", "spans_tree", "events_get", "x"])
+TOOL_NAMES = st.sampled_from([*(tool.name for tool in TOOLS), "x"])
 ARGUMENTS = st.dictionaries(
     st.sampled_from(["traceId", "maxTokens", "limit", "cursor", "filters", "projection", "shape", "spanId", "trace_id", "y"]),
     st.just(doctraces.MONDAY) | VALUES,

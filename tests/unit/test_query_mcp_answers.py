@@ -37,7 +37,8 @@ def rpc():
 def call(rpc, traces):
     def called(name, **arguments):
         tool = next(tool for tool in TOOLS if tool.name == name)
-        text, _ = ask(rpc, Context(traces), tool, {"traceId": doctraces.MONDAY, **arguments})
+        given = {"traceId": doctraces.MONDAY, **arguments}
+        text, _ = ask(rpc, Context(traces), tool, {name: value for name, value in given.items() if value is not None})
         tokens = arguments.get("maxTokens", 4000)
         assert len(text) <= tokens * BYTES_PER_TOKEN
         result = msgspec.json.decode(text)
@@ -60,7 +61,7 @@ def test_listings_come_as_columns_with_a_cursor_and_a_note(call):
 
 
 def test_an_answer_shrinks_with_its_tokens_and_the_cursor_goes_on(call):
-    whole = call("spans_list", limit=10_000, maxTokens=50_000)["spans"]["spanId"]
+    whole = call("spans_list", limit=10_000, maxTokens=25_000)["spans"]["spanId"]
     seen, cursor, pages = [], None, 0
     while True:
         page = call("spans_list", limit=10_000, maxTokens=LEAST_TOKENS, **({"cursor": cursor} if cursor else {}))
@@ -88,6 +89,39 @@ def test_ids_go_from_tool_to_tool(call):
     slowest = call("spans_list", orderBy="duration", ascending=False, filters={"functionNames": ["handle"]}, limit=1)["spans"]
     tree = call("spans_tree", spanId=slowest["spanId"][0])
     assert tree["nodes"][0]["functionName"] == "handle" and tree["ancestors"]
+
+
+EACH = {
+    "traces_list": {"traceId": None},
+    "trace_info": {},
+    "trace_summary": {},
+    "functions_top": {},
+    "spans_list": {},
+    "spans_tree": {"depth": 9},
+    "events_get": {"projection": {"detail": True, "attributes": True}},
+    "events_detail": {"eventId": "422:20"},
+    "events_chain": {"requestId": "r-1"},
+    "trace_compare": {"other": doctraces.TUESDAY},
+}
+
+
+@pytest.mark.parametrize("tokens", [LEAST_TOKENS, 4000])
+@pytest.mark.parametrize("name", EACH)
+def test_each_tool_answers_within_its_tokens_and_as_its_schema_says(call, name, tokens):
+    """To the last page, where there are pages."""
+    arguments = {**EACH[name], "maxTokens": tokens}
+    for _ in range(100):
+        found = call(name, **arguments)
+        cursor = found.get("metadata", {}).get("nextCursor")
+        assert ("note" in found) or cursor is None
+        if cursor is None:
+            return
+        arguments["cursor"] = cursor
+    raise AssertionError("the pages do not end")
+
+
+def test_each_tool_is_asked():
+    assert set(EACH) == {tool.name for tool in TOOLS}
 
 
 class Asked(Params):
