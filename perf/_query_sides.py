@@ -49,12 +49,14 @@ def environment() -> dict[str, str]:
 
 
 def median_ms(run: Callable[[], object], times: int) -> float:
-    def once() -> float:
+    """Of so many runs, or of those of one second."""
+    found: list[float] = []
+    give_up = time.monotonic() + 1
+    while len(found) < times and (not found or time.monotonic() < give_up):
         began = time.perf_counter_ns()
         run()
-        return (time.perf_counter_ns() - began) / 1e6
-
-    return statistics.median(once() for _ in range(times))
+        found.append((time.perf_counter_ns() - began) / 1e6)
+    return statistics.median(found)
 
 
 class Engine:
@@ -122,8 +124,10 @@ class Server:
         return content
 
     def times_ms(self, body: bytes, times: int) -> list[float]:
-        found = []
-        for _ in range(times):
+        """So many times, or for two seconds."""
+        found: list[float] = []
+        give_up = time.monotonic() + 2
+        while len(found) < times and (not found or time.monotonic() < give_up):
             began = time.perf_counter_ns()
             content = self.answer(body)
             found.append((time.perf_counter_ns() - began) / 1e6)
@@ -190,7 +194,7 @@ class Duck:
             spans = matched.execute("""SELECT thread::UTINYINT AS thread, tid::UINTEGER AS tid, call_seq, start_ns, end_ns, duration_ns,
                 active_ns, self_ns, depth, status = 'exception' AS raised, function_id FROM spans""").fetchnumpy()
             matched.close()
-            self.con.register("matched", {name: column for name, column in spans.items()})
+            self.con.register("matched", spans)
             began = time.perf_counter()
             self.con.execute("CREATE TABLE spans AS SELECT * FROM matched")
             self.load_spans_s = time.perf_counter() - began

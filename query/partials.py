@@ -1,7 +1,7 @@
 """Sums over groups of spans that merge: in any order, from any machine, to the same bits.
 
-A quantile comes from a histogram of active times. Its buckets are logarithmic, 16 for each doubling, so that a time below
-32 ns has a bucket of its own and any other one (up to 104 days) is within 1/32 of its bucket's middle. Adding histograms loses nothing.
+A quantile comes from a histogram of active times, in the buckets of `atf._core.histogram`: any time is within 1/32 of the
+middle of its bucket. Adding histograms loses nothing.
 """
 
 from __future__ import annotations
@@ -11,25 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from atf._core.histogram import BUCKETS, histogram, middle_of
+from atf._core.spans import totals
+
 _SUMS = ("count", "total_ns", "active_ns", "self_ns", "exceptions")
 _COLUMNS = (*_SUMS, "min_ns", "max_ns")
-_SHIFT = 48  # of the 52 bits of a double's fraction 4 are left, below its exponent
-_BUCKETS = 1 << 15  # more than there are
-
-
-def buckets_of(values_ns: Any) -> Any:
-    """The bucket of each value (uint64): int64, rising with the value."""
-    import numpy
-
-    return (values_ns.astype(numpy.float64).view(numpy.uint64) >> numpy.uint64(_SHIFT)).astype(numpy.int64)
-
-
-def middle_of(bucket: int) -> int:
-    """The integer in the middle of a bucket."""
-    import numpy
-
-    low, high = (numpy.array([bucket, bucket + 1], dtype=numpy.uint64) << numpy.uint64(_SHIFT)).view(numpy.float64).tolist()
-    return int((low + high) / 2)
+_DENSE = 8  # cells for each that is filled, up to which adding up in place is quicker than sorting
 
 
 @dataclass(frozen=True)
@@ -71,22 +58,19 @@ class Table:
     def __init__(self, keys: list[tuple[Any, ...]], sums: dict[str, Any], buckets: Any, spans: Any, counts: dict[str, int]) -> None:
         self.keys, self.counts = keys, counts
         self._sums = sums  # {name: uint64 of shape (keys,)}
-        self._buckets, self._spans = buckets, spans  # position of the key * _BUCKETS + bucket, rising; spans in it
+        self._buckets, self._spans = buckets, spans  # position of the key * BUCKETS + bucket, rising; spans in it
 
     @classmethod
     def of(cls, columns: Any, groups: Sequence[tuple[Any, ...]], by_function: bool, counts: dict[str, int]) -> Table:
         """The sums of a thread's SpanColumns. groups: the key of each of its functions, or of its one thread."""
         import numpy
 
-        from atf._core.spans import totals
-
-        numbers: dict[tuple[Any, ...], int] = {}
-        members = numpy.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=numpy.uint32)
+        numbers = {group: n for n, group in enumerate(sorted(set(groups)))}
+        members = numpy.array([numbers[group] for group in groups], dtype=numpy.uint32)
         key = columns.function if by_function else columns.thread
         sums = totals(columns, key, members, len(numbers))
-        codes = members[key].astype(numpy.int64) * _BUCKETS + buckets_of(columns.active_ns)
-        codes, spans = numpy.unique(codes, return_counts=True)
-        return merged([cls(list(numbers), sums, codes, spans.astype(numpy.uint64), {"files": 1, **counts})])
+        made = cls(list(numbers), sums, *histogram(columns.active_ns, key, members, len(numbers)), {"files": 1, **counts})
+        return made if sums["count"].all() else merged([made])
 
     def merge(self, other: Table) -> Table:
         """The sums of both; `a.merge(b).merge(c)`, in whatever order, is the same to the bit."""
@@ -101,7 +85,7 @@ class Table:
         columns = {name: self._sums[name].tolist() for name in _COLUMNS}
         histograms: list[dict[int, int]] = [{} for _ in self.keys]
         for code, spans in zip(self._buckets.tolist(), self._spans.tolist(), strict=True):
-            histograms[code // _BUCKETS][code % _BUCKETS] = spans
+            histograms[code // BUCKETS][code % BUCKETS] = spans
         for i in sorted(range(len(self.keys)), key=lambda i: (-selfs[i], self.keys[i])):
             mean = columns["active_ns"][i] // columns["count"][i]
             shown = {name: columns[name][i] for name in _COLUMNS if name != "active_ns"}
@@ -117,7 +101,13 @@ class Table:
         import hashlib
 
         keys, sums, steps, spans, counts = self.__getstate__()
-        parts = [keys, *(sums[name].tobytes() for name in _COLUMNS), steps.tobytes(), spans.tobytes(), repr(sorted(counts.items())).encode()]
+        parts = [
+            keys,
+            *(sums[name].tobytes() for name in _COLUMNS),
+            steps.tobytes(),
+            spans.tobytes(),
+            repr(sorted(counts.items())).encode(),
+        ]
         return hashlib.blake2b(b"".join(len(p).to_bytes(8, "little") + p for p in parts), digest_size=16).hexdigest()
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -161,11 +151,24 @@ def merged(tables: Sequence[Table]) -> Table:
             sums[name][to[some]] += table._sums[name][some]
         sums["min_ns"][to[some]] = numpy.minimum(sums["min_ns"][to[some]], table._sums["min_ns"][some])
         sums["max_ns"][to[some]] = numpy.maximum(sums["max_ns"][to[some]], table._sums["max_ns"][some])
-        codes.append(to[table._buckets // _BUCKETS] * _BUCKETS + table._buckets % _BUCKETS)
+        codes.append(to[table._buckets // BUCKETS] * BUCKETS + table._buckets % BUCKETS)
         spans_of.append(table._spans)
         for name, n in table.counts.items():
             counts[name] = counts.get(name, 0) + n
-    found, where = numpy.unique(numpy.concatenate(codes), return_inverse=True)
-    spans = numpy.zeros(len(found), dtype=numpy.uint64)
-    numpy.add.at(spans, where, numpy.concatenate(spans_of))
+    found, spans = _added(numpy.concatenate(codes), numpy.concatenate(spans_of), len(occurring))
     return Table(occurring, sums, found, spans, counts)
+
+
+def _added(codes: Any, spans: Any, keys: int) -> tuple[Any, Any]:
+    """(the distinct codes, rising; the sum of the spans of each)."""
+    import numpy
+
+    if len(codes) and keys * (width := int((codes % BUCKETS).max()) + 1) <= _DENSE * len(codes):
+        cells = numpy.zeros(keys * width, dtype=numpy.uint64)
+        numpy.add.at(cells, codes // BUCKETS * width + codes % BUCKETS, spans)
+        found = numpy.flatnonzero(cells)
+        return found // width * BUCKETS + found % width, cells[found]
+    found, where = numpy.unique(codes, return_inverse=True)
+    sums = numpy.zeros(len(found), dtype=numpy.uint64)
+    numpy.add.at(sums, where, spans)
+    return found, sums

@@ -57,7 +57,13 @@ def test_python_calls(tmp_path):
     assert lost["met"], lost
 
 
-@pytest.mark.parametrize("name", ["ring", "drain", "spans", "save", "python_calls"])
+def test_query(tmp_path):
+    pytest.importorskip("duckdb")
+    found = quick("query", tmp_path)
+    assert sorted(limits(found)) == sorted([5, 20] * 2 + [10] * 4 + [1.5, 5, 40, 200] + [5, 0.1] * 5 + [1000] * 2 + [30])
+
+
+@pytest.mark.parametrize("name", ["ring", "drain", "spans", "save", "python_calls", "query"])
 def test_help_says_what_is_compared(name):
     done = subprocess.run([sys.executable, str(PERF / f"{name}.py"), "--help"], capture_output=True, text=True, timeout=60, check=True)
     assert "--rounds" in done.stdout and "--json" in done.stdout

@@ -17,7 +17,7 @@ import pytest
 import atf.query
 from atf.errors import FormatError, UsageError
 from atf.query.aggregation import Aggregate, _plan, aggregate, table_of, ThreadFile
-from atf.query.partials import Table, buckets_of, merged, middle_of
+from atf.query.partials import Table, merged
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import mixed_traces
@@ -125,14 +125,6 @@ def test_partials_merge_in_any_order(recorded):
         assert reduce(Table.merge, some) == whole
         assert merged(some[:middle]).merge(merged(some[middle:])) == whole
     assert merged([*parts, merged([])]) == whole and whole != merged(parts[1:])
-
-
-def test_buckets_are_exact_below_32_and_near_above():
-    values = numpy.unique(numpy.concatenate([numpy.arange(3000), 2 ** numpy.arange(53), 2 ** numpy.arange(1, 54) - 1])).astype(numpy.uint64)
-    buckets = buckets_of(values)
-    assert (numpy.diff(buckets) >= 0).all() and (numpy.diff(buckets)[:31] > 0).all()
-    for value, bucket in zip(values.tolist(), buckets.tolist(), strict=True):
-        assert abs(middle_of(bucket) - value) <= value / 32 and (value >= 32 or middle_of(bucket) == value)
 
 
 def test_paths_of_every_kind_count_once(recorded):
