@@ -70,6 +70,15 @@ def _number(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64 else None
 
 
+def _whole(value: Any) -> Any:
+    """The same with every half of a surrogate pair, by which Python carries bytes that are no UTF-8, replaced: text can be encoded then."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return {_whole(key): _whole(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
@@ -81,8 +90,8 @@ def read_manifest(process_dir: Path, pid: int) -> Manifest:
         text = (process_dir / "manifest.json").read_bytes()
         manifest.size_bytes = len(text)
         data = json.loads(text)
-        if b"\\ud" in text.lower():  # half a surrogate pair is text that nobody could print or send
-            data = json.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
+        if b"\\u" in text or b"\xed" in text:  # only so can one stand in it
+            data = _whole(data)
     except OSError as why:
         manifest.problems.append(f"manifest: {why.strerror}; names are not known")
         return manifest
