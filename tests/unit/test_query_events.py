@@ -67,7 +67,7 @@ def walk(traces, limit, **params):
     found, pages, cursor = [], 0, {}
     while True:
         got = ask(traces, limit=limit, projection=NAMED, **params, **cursor)
-        assert len(got["events"]) <= limit
+        assert len(got["events"]) <= limit and pages < 2000
         found, pages = found + got["events"], pages + 1
         if not got["metadata"]["hasMore"]:
             assert "nextCursor" not in got["metadata"]
@@ -233,6 +233,16 @@ def test_a_trace_that_grows_says_so_and_cursors_go_on(tmp_path):
     write({0: 4, 1: 6, 2: 5}, "complete")
     done = ask(traces, cursor=first["metadata"]["nextCursor"])
     assert done["events"][-2]["timestampNs"] == 1042 and "growing" not in done["metadata"]
+
+
+def test_few_listings_are_kept(tmp_path):
+    rows = eventcases.write(tmp_path, 0)
+    traces = Traces(tmp_path)
+    for _ in range(2):
+        for n in range(40):
+            at_least = 1000 + n
+            assert ask(traces, filters={"timeStartNs": at_least})["metadata"]["totalCount"] == sum(r.time >= at_least for r in rows)
+    assert len(traces.view(SESSION).derived["events.listings"]) == eventpages._LISTINGS
 
 
 def test_what_could_not_be_read_is_said(tmp_path):

@@ -1,6 +1,7 @@
 """traces.list, and the samples of trace.info."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import eventcases
 import tracefiles as tf
 from querying import ask, refused, walk
 
+from atf import trace
 from atf.query.traces import Traces
 
 
@@ -97,20 +99,29 @@ def test_pages_offsets_and_columns(tmp_path):
     assert refused(traces, "traces.list", cursor=first["metadata"]["nextCursor"], offset=1).code == -32602
 
 
-def test_rows_are_read_again_when_files_change(tmp_path):
-    traces = Traces(tmp_path)
+def test_rows_are_read_again_when_files_change_and_only_then(tmp_path, monkeypatch):
+    traces, opened, real = Traces(tmp_path), [], trace.open_trace
+    monkeypatch.setattr(trace, "open_trace", lambda place: opened.append(place.name) or real(place))
     make(tmp_path, "session_20260101_000001", 10)
-    assert ask(traces, "traces.list")["traces"][0]["eventCount"] == 3
+    make(tmp_path, "session_20260101_000002", 9)
+    for _ in range(3):
+        assert ask(traces, "traces.list")["traces"][0]["eventCount"] == 3
+    assert opened == ["session_20260101_000001", "session_20260101_000002"]
     make(tmp_path, "session_20260101_000001", 10, events=5)
     assert ask(traces, "traces.list")["traces"][0]["eventCount"] == 5
+    assert opened[2:] == ["session_20260101_000001"]
 
 
-def test_a_recording_that_goes_on(tmp_path):
-    content = tf.manifest({}, {}, {}, pid=os.getpid(), status="recording")
-    place = tf.write_process(tmp_path / "session_20260101_000001", os.getpid(), {0: (100, [tf.event(7, 1, 1)], ())}, content, finalized=False)
-    row = ask(tmp_path, "traces.list")["traces"][0]
-    assert (row["status"], row["growing"], row["eventCount"]) == ("recording", True, 1)
-    assert place.exists()
+def test_a_recording_that_goes_on_until_its_process_is_gone(tmp_path):
+    traces = Traces(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        content = tf.manifest({}, {}, {}, pid=process.pid, status="recording")
+        tf.write_process(tmp_path / "session_20260101_000001", process.pid, {0: (100, [tf.event(7, 1, 1)], ())}, content, finalized=False)
+        row = ask(traces, "traces.list")["traces"][0]
+        assert (row["status"], row["growing"], row["eventCount"]) == ("recording", True, 1)
+        process.communicate(b"\n")
+    row = ask(traces, "traces.list")["traces"][0]
+    assert (row["status"], row["growing"], row["eventCount"]) == ("interrupted", False, 1)
 
 
 def test_an_empty_root_and_links_that_leave_it(tmp_path):
