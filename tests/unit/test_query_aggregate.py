@@ -11,7 +11,6 @@ from functools import reduce
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy
 import pytest
 
 import atf.query

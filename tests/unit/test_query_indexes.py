@@ -148,7 +148,7 @@ def test_a_trace_that_is_recorded_still_leaves_nothing_behind(tmp_path, cache, b
 def test_a_directory_that_cannot_be_written_uses_the_cache(tmp_path, cache, builds, monkeypatch):
     place = session(tmp_path)
     save = indexes._save
-    monkeypatch.setattr(indexes, "_save", lambda builder, size, where, *rest: where.name != NAME and save(builder, size, where, *rest) or None)
+    monkeypatch.setattr(indexes, "_save", lambda builder, size, where, *rest: (where.name != NAME and save(builder, size, where, *rest)) or None)
     agrees(open_trace(place))
     agrees(open_trace(place))
     assert len(builds) == 2 and not files(place) and len(list(cache.iterdir())) == 2

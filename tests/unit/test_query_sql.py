@@ -159,7 +159,7 @@ def test_strange_traces(tmp_path):
     tf.write_process(place, 1, {0: (1, [event(2**64 - 9, 1 << 32, CALL), event(2**64 - 2, 1 << 32, RETURN)], ()), 1: (2, [], ())}, content)
     with open_trace(place) as trace:
         assert rows(trace, "SELECT pid, name, events, lost FROM threads") == [(2**63, "a\x1b[31m", 2, 2**64 - 1), (2**63, "thread 1", 0, 0)]
-        assert rows(trace, "SELECT name, duration_ns, end_ns FROM spans") == [("f?", 7, 2**64 - 2)]
+        assert rows(trace, "SELECT name, duration_ns, end_ns FROM spans") == [("f\ufffd", 7, 2**64 - 2)]
         assert rows(trace, "SELECT count(*), max(timestamp_ns) FROM events") == [(2, 2**64 - 2)]
     empty = tmp_path / "session_20260101_000001"
     empty.mkdir()
