@@ -5,6 +5,7 @@ import gc
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -188,27 +189,24 @@ t.agrees(t.open_trace({str(place)!r}))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
-def test_as_a_user_without_permission(tmp_path):
-    place = session(tmp_path)
-    home = tmp_path / "home"
-    home.mkdir()
-    os.chown(home, 65534, 65534)
-    for directory in [place, *tmp_path.parents, tmp_path]:
-        if directory != Path("/") and directory.stat().st_uid == os.geteuid():
-            os.chmod(directory, directory.stat().st_mode | 0o055)
-    probe = f"""
+def test_as_a_user_without_permission():
+    with tempfile.TemporaryDirectory() as scratch:  # pytest's own directory is closed to others
+        os.chmod(scratch, 0o755)
+        place, home = session(Path(scratch)), Path(scratch) / "home"
+        home.mkdir()
+        os.chown(home, 65534, 65534)
+        probe = f"""
 import os, sys
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
 import test_query_indexes as t
 os.setgid(65534); os.setuid(65534)
 t.agrees(t.open_trace({str(place)!r}))
 """
-    for cache_home, kept in ((home, 2), (Path("/proc/1"), 0)):
-        env = {**os.environ, "XDG_CACHE_HOME": str(cache_home), "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
-        subprocess.run([sys.executable, "-c", probe], check=True, timeout=60, cwd=Path(__file__).parents[2], env=env)
-        assert not files(place)
-        if kept:
-            assert len(list((home / "atf/index").glob("*.atfi"))) == kept
+        for cache_home in (home, Path("/proc/1")):
+            env = {**os.environ, "XDG_CACHE_HOME": str(cache_home), "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
+            subprocess.run([sys.executable, "-c", probe], check=True, timeout=60, cwd=Path(__file__).parents[2], env=env)
+            assert not files(place)
+            assert len(list((home / "atf/index").glob("*.atfi"))) == 2
 
 
 def test_two_processes_at_once(tmp_path):
