@@ -45,7 +45,7 @@ static inline void atf_filter_ready(const atf_spans *x, atf_span_filter *f)
     f->by_duration = f->min_ns > 0 || f->max_ns < UINT64_MAX;
     f->least = f->min_ns < ATF_LONG ? (uint32_t)f->min_ns : ATF_LONG;
     f->span = f->max_ns < f->min_ns ? 0 : (f->max_ns < ATF_LONG ? (uint32_t)f->max_ns : ATF_LONG) - f->least;
-    f->by_depth = f->min_depth > 0 || f->max_depth < UINT32_MAX;
+    f->by_depth = f->min_depth > 1 || f->max_depth < UINT32_MAX;
     f->depth_least = (uint16_t)(f->min_depth < ATF_PLACE_DEEP ? f->min_depth : ATF_PLACE_DEEP);
     f->depth_span = (uint16_t)((f->max_depth < ATF_PLACE_DEEP ? f->max_depth : ATF_PLACE_DEEP) - f->depth_least);
     f->by_status = (f->statuses & 0x1F) != 0x1F;
@@ -180,7 +180,9 @@ static inline void atf_mark_function(atf_spans *x, const atf_span_filter *f, uin
         uint32_t low = atf_shorter(x, lasted, function->count, f->min_ns, 0), high = atf_shorter(x, lasted, function->count, f->max_ns, 1);
         if (high <= low) return;
         if (high - low < to - from) {
-            atf_mark_list(x, f, lasted + low, high - low, marks);
+            atf_span_filter rest = *f;
+            rest.by_duration = 0; /* that is what the order says */
+            atf_mark_list(x, &rest, lasted + low, high - low, marks);
             return;
         }
     }

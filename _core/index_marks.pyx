@@ -40,10 +40,12 @@ cdef extern from "index_walk.h" nogil:
         uint64_t *exceptions
         const uint32_t *group
         const atf_idmap *numbers
+        const uint32_t *number
         uint32_t *on_path
         uint32_t *path
         uint32_t *path_group
         uint32_t length
+    void atf_number_rows(atf_spans *x, uint32_t *out)
     void atf_sum_some(atf_spans *x, const uint64_t *marks, uint64_t first, uint64_t last, atf_sums *s)
     uint64_t atf_row_active(atf_spans *x, uint32_t row)
     ctypedef struct atf_run:
@@ -242,7 +244,7 @@ cdef class Marks:
         """
         cdef atf_sums s
         cdef uint64_t[::1] view
-        cdef uint32_t[::1] on_path, path, path_group
+        cdef uint32_t[::1] on_path, path, path_group, number
         cdef uint64_t first = 0, last
         cdef Py_ssize_t i
         result = {name: numpy.zeros(groups, dtype=numpy.uint64) for name in SUMS} if into is None else into
@@ -267,6 +269,11 @@ cdef class Marks:
         self.index.number()
         self.index.deepen()
         s.group, s.numbers, s.on_path, s.path, s.path_group = &group[0], &self.index.numbers, &on_path[0], &path[0], &path_group[0]
+        if self.count > self.index.rows // 8: # then one walk over all is less than a look at each
+            number = numpy.zeros(self.index.rows, dtype=numpy.uint32)
+            s.number = &number[0]
+            with nogil:
+                atf_number_rows(&self.index.x, &number[0])
         while first < self.word_count:
             last = min(self.word_count, first + STEP // 8)
             with nogil:

@@ -75,14 +75,28 @@ typedef struct atf_sums {
     uint64_t *count, *total_ns, *active_ns, *self_ns, *min_ns, *max_ns, *exceptions; /* one entry a group; min_ns is set by the first row */
     const uint32_t *group; /* of each function of the index */
     const atf_idmap *numbers; /* function id -> its place in the table */
+    const uint32_t *number;   /* that place of every row; NULL: looked up */
     uint32_t *on_path;     /* per group: marked rows on the path; zeroed by the caller */
     uint32_t *path, *path_group; /* [deepest]: the chain to the present row; its groups, ATF_NO_ROW: not marked */
     uint32_t length;
 } atf_sums;
 
+/* out[row]: the place of the row's function in the table. */
+static inline void atf_number_rows(atf_spans *x, uint32_t *out)
+{
+    for (uint32_t n = 0; n < x->function_count; n++) {
+        const atf_span_function *f = &x->functions[n];
+        for (uint32_t i = 0; i < f->count; i++) {
+            uint32_t row = x->by_start[f->first + i];
+            if (row < x->rows) out[row] = n;
+            else x->damaged = 1;
+        }
+    }
+}
+
 static inline uint32_t atf_group_of(atf_spans *x, const atf_sums *s, uint32_t row)
 {
-    uint32_t n = atf_idmap_get(s->numbers, atf_row_function_id(x, row));
+    uint32_t n = s->number ? s->number[row] : atf_idmap_get(s->numbers, atf_row_function_id(x, row));
     if (n < x->function_count) return s->group[n];
     x->damaged = 1;
     return 0;

@@ -56,26 +56,26 @@ def check_table(index, rows, end_ns):
         assert f["suspended"] == sum(span.active != span.end - span.start for span in mine)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(STEPS)
 def test_every_row_is_the_oracles(steps):
     index = check_all(stamped(steps))
     assert index.in_order
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(STEPS, st.integers(-5, 2**34))
 def test_the_trace_may_end_at_another_time(steps, later):
     rows = stamped(steps)
     check_all(rows, max(0, max((r[0] for r in rows), default=0) + later))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(STEPS)
 def test_timestamps_that_go_backwards_break_nothing(steps):
     rows = [(100 + step, *rest) for step, *rest in steps]
     index = check_all(rows)
-    assert index.in_order == all(a[0] <= b[0] for a, b in itertools.pairwise(rows))
+    assert index.in_order == all(before[0] <= row[0] for before, row in itertools.pairwise(rows))
 
 
 @settings(max_examples=100, deadline=None)

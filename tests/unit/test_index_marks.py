@@ -61,7 +61,7 @@ def check_marks(rows, f, end_ns=None):
     return index, marks, spans, want
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(STEPS, FILTERS)
 def test_filters_are_the_oracles(steps, f):
     check_marks(stamped(longer(steps)), f)
@@ -85,7 +85,7 @@ def test_places_among_the_marked(steps, f, rank, room):
         assert (row in marks) == (row in want)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(STEPS, FILTERS, st.booleans(), st.booleans(), st.integers(0, 12), st.integers(-1, 70), st.sampled_from([None, 0, 1, 3, LAST, "own"]))
 def test_top_is_the_oracles(steps, f, by_self, descending, room, row, value):
     index, marks, spans, want = check_marks(stamped(longer(steps)), f)
@@ -119,7 +119,7 @@ def test_every_bound_and_edge():
             assert got[: len(good)] == good and got == order[: len(got)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(STEPS, FILTERS, st.sampled_from([{1: 0, 2: 1, 3: 2, 4: 3}, {1: 0, 2: 0, 3: 1, 4: 1}, dict.fromkeys(range(1, 5), 2)]))
 def test_sums_are_the_oracles(steps, f, groups):
     rows = stamped(steps)

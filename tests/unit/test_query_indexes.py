@@ -5,12 +5,13 @@ import gc
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from trace_session import session
+from trace_session import main_thread, session, worker
 
 import tracefiles as tf
 from atf._core.errors import FormatError
@@ -88,13 +89,13 @@ def test_other_events_make_another_index(tmp_path, builds):
     place = session(tmp_path)
     agrees(open_trace(place))
     file = place / "pid_50/thread_0/index.atf"
-    events, _ = __import__("trace_session").main_thread()
+    events, _ = main_thread()
     # More events; the same number with another time; the same bytes written again; another end of the process.
     for change in (events[:-1], [*events[:-1], tf.event(190, 1 << 32, tf.RETURN)], None, "other"):
         before = len(builds)
         if change == "other":
             file = place / "pid_50/thread_1/index.atf"
-            change = [*__import__("trace_session").worker()[0], tf.event(500, 3, tf.INSTANT)]
+            change = [*worker()[0], tf.event(500, 3, tf.INSTANT)]
         data = tf.index_bytes(change, 200) if change else file.read_bytes()
         time.sleep(0.02)  # the clock of the file system is coarse
         file.write_bytes(data)
@@ -148,7 +149,7 @@ def test_a_trace_that_is_recorded_still_leaves_nothing_behind(tmp_path, cache, b
 def test_a_directory_that_cannot_be_written_uses_the_cache(tmp_path, cache, builds, monkeypatch):
     place = session(tmp_path)
     save = indexes._save
-    monkeypatch.setattr(indexes, "_save", lambda builder, size, where, *rest: (where.name != NAME and save(builder, size, where, *rest)) or None)
+    monkeypatch.setattr(indexes, "_save", lambda *given: None if given[2].name == NAME else save(*given))
     agrees(open_trace(place))
     agrees(open_trace(place))
     assert len(builds) == 2 and not files(place) and len(list(cache.iterdir())) == 2
@@ -188,27 +189,24 @@ t.agrees(t.open_trace({str(place)!r}))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
-def test_as_a_user_without_permission(tmp_path):
-    place = session(tmp_path)
-    home = tmp_path / "home"
-    home.mkdir()
-    os.chown(home, 65534, 65534)
-    for directory in [place, *tmp_path.parents, tmp_path]:
-        if directory != Path("/") and directory.stat().st_uid == os.geteuid():
-            os.chmod(directory, directory.stat().st_mode | 0o055)
-    probe = f"""
+def test_as_a_user_without_permission():
+    with tempfile.TemporaryDirectory() as scratch:  # pytest's own directory is closed to others
+        os.chmod(scratch, 0o755)
+        place, home = session(Path(scratch)), Path(scratch) / "home"
+        home.mkdir()
+        os.chown(home, 65534, 65534)
+        probe = f"""
 import os, sys
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
 import test_query_indexes as t
 os.setgid(65534); os.setuid(65534)
 t.agrees(t.open_trace({str(place)!r}))
 """
-    for cache_home, kept in ((home, 2), (Path("/proc/1"), 0)):
-        env = {**os.environ, "XDG_CACHE_HOME": str(cache_home), "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
-        subprocess.run([sys.executable, "-c", probe], check=True, timeout=60, cwd=Path(__file__).parents[2], env=env)
-        assert not files(place)
-        if kept:
-            assert len(list((home / "atf/index").glob("*.atfi"))) == kept
+        for cache_home in (home, Path("/proc/1")):
+            env = {**os.environ, "XDG_CACHE_HOME": str(cache_home), "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
+            subprocess.run([sys.executable, "-c", probe], check=True, timeout=60, cwd=Path(__file__).parents[2], env=env)
+            assert not files(place)
+            assert len(list((home / "atf/index").glob("*.atfi"))) == 2
 
 
 def test_two_processes_at_once(tmp_path):
