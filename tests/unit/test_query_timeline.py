@@ -94,6 +94,14 @@ def test_times_that_go_backwards_are_put_in_order():
     assert of.count(0, 0, 99, 10) == 6 and of.count(0, 0, 99, 10, 3) == 4
 
 
+@pytest.mark.parametrize("took,count", [(9, [2, 1]), (10, [1, 1, 1])])
+def test_a_span_as_long_as_a_pixel_stands_alone(took, count):
+    start = numpy.array([0, 5, 30], dtype=numpy.uint64)
+    end = start + numpy.array([1, took, 1], dtype=numpy.uint64)
+    of = Lanes(start, end, numpy.zeros(3, dtype=numpy.uint32), numpy.zeros(3, dtype=numpy.int64))
+    assert of.draw(0, 0, 99, 10)["count"].tolist() == count
+
+
 @pytest.mark.parametrize("args", [(0, 5, 4, 1), (0, 0, 4, 0), (1, 0, 4, 1), (0, 0, 1 << 63, 1), (1 << 63, 0, 1, 1)])
 def test_what_cannot_be_drawn_is_refused(args):
     one = numpy.ones(1, dtype=numpy.uint64)
