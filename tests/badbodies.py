@@ -3,6 +3,10 @@ requests of real methods with params of every kind."""
 
 import json
 import random
+import types
+import typing
+
+import msgspec
 
 from atf.query.methods import all_methods
 from atf.query.params import fields_of
@@ -14,7 +18,9 @@ _LEAVES = [
 ]
 _KEYS = ["jsonrpc", "id", "method", "params", "traceId", "filters", "", "__proto__", "x" * 500, "é"]
 _TOKENS = [b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\\u", b"\\ud800", b"NaN", b"Infinity", b"-", b"1e999", b"\x00", b"\xff", b"\xed\xa0\x80", b"null", b"/*", b"\xef\xbb\xbf"]
-METHODS = {method.name: list(fields_of(method.params)) for method in all_methods()}
+_WORDS = ["discount", "shop", "*", "dis*", "[a-c]*", "ok", "call", "functionCall", "410", "410:5000000001000:0", "421:5000000023000:1", "421:3", "r-1", "r-9", "till 1", "0x300000009"]
+_NUMBERS = [0, 1, 2, 3, 5, 7, 100, 410, 421, 1000, 4096, 10_000, 10_001, 1 << 20, 5_000_000_000_000, 5_000_000_100_000, 2**53, 2**63, 2**64 - 1, -1]
+METHODS = {method.name: method.params for method in all_methods()}
 
 
 class Bodies:
@@ -31,12 +37,37 @@ class Bodies:
             return [self.value(depth + 1) for _ in range(self.choose.randrange(4))]
         return {self.choose.choice(_KEYS): self.value(depth + 1) for _ in range(self.choose.randrange(4))}
 
+    def fitting(self, kind):
+        """A value of about the type that a member wants."""
+        origin, parts = typing.get_origin(kind), typing.get_args(kind)
+        if origin is typing.Annotated:
+            return self.fitting(parts[0])
+        if origin in (typing.Union, types.UnionType):
+            return self.fitting(self.choose.choice(parts))
+        if origin is typing.Literal:
+            return self.choose.choice(parts)
+        if origin is list:
+            return [self.fitting(parts[0]) for _ in range(self.choose.randrange(4))]
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            return {name: self.fitting(one.type) for name, (one, _) in fields_of(kind).items() if self.choose.random() < 0.3}
+        if kind is bool:
+            return self.choose.random() < 0.5
+        if kind in (int, float):
+            return self.choose.choice(_NUMBERS)
+        return self.choose.choice(_WORDS) if kind is str else None if kind is types.NoneType else self.value()
+
     def request(self):
         name = self.choose.choice(list(METHODS)) if self.choose.random() < 0.9 else str(self.value())[:300]
-        members = METHODS.get(name, [])
-        params = {member: self.value() for member in members if self.choose.random() < 0.4}
-        if "traceId" in members and self.choose.random() < 0.7:
-            params["traceId"] = self.choose.choice(self.trace_ids)
+        fields = fields_of(METHODS[name]) if name in METHODS else {}
+        members, odd = list(fields), 0.03 if self.choose.random() < 0.7 else 0.8
+        params = {
+            member: self.value() if self.choose.random() < odd else self.fitting(one.type)
+            for member, (one, _) in fields.items()
+            if one.required or self.choose.random() < 0.25
+        }
+        for member in ("traceId", "other"):
+            if member in members and self.choose.random() < 0.85:
+                params[member] = self.choose.choice(self.trace_ids)
         if self.choose.random() < 0.1:
             params[self.choose.choice(_KEYS)] = self.value()
         request = {"jsonrpc": "2.0", "id": self.choose.choice(_LEAVES), "method": name, "params": params}
