@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "layout.h" nogil:
     enum:
-        ATF_SEGMENT_MAGIC, ATF_LAYOUT_VERSION, ATF_MAX_RINGS, ATF_SEG_CONTROL, ATF_SEG_REGISTRY, ATF_SEG_RINGS
+        ATF_SEGMENT_MAGIC, ATF_LAYOUT_VERSION, ATF_MAX_RINGS, ATF_MAX_SPARES, ATF_SEG_CONTROL, ATF_SEG_REGISTRY, ATF_SEG_RINGS
         ATF_STATE_NEW, ATF_STATE_RECORDING, ATF_STATE_STOPPED, ATF_MODE_GLOBAL, ATF_MODE_PER_THREAD, ATF_DROP_OLDEST, ATF_BLOCK
         ATF_SLOT_FREE, ATF_SLOT_CLAIMED, ATF_SLOT_LIVE, ATF_SLOT_EXITED, ATF_NAME_MODULE, ATF_NAME_FUNCTION
     ctypedef struct atf_segment_head:
@@ -33,10 +33,11 @@ cdef extern from "layout.h" nogil:
         atf_ring detail[8]
     ctypedef struct atf_registry:
         atf_segment_head head
-        uint32_t capacity, index_rings, detail_rings
-        uint64_t index_bytes, detail_bytes, slots_offset, names_offset, names_capacity
+        uint32_t capacity, index_rings, detail_rings, spare_rings
+        uint64_t index_bytes, detail_bytes, spare_bytes, slots_offset, names_offset, names_capacity
         uint32_t thread_counter
-        uint64_t names_tail, names_lost
+        uint64_t names_tail, names_lost, spares_free, spares_most
+        atf_ring spares[64]
     ctypedef struct atf_name:
         uint32_t length, kind
         uint64_t id
@@ -47,14 +48,15 @@ cdef extern from "layout.h" nogil:
         atf_segment_head head
         uint64_t capacity, cells_offset, tail, consumed, dropped
     ctypedef struct atf_geometry:
-        uint32_t slots, index_rings, detail_rings
-        uint64_t index_bytes, detail_bytes, global_cells, names_bytes
+        uint32_t slots, index_rings, detail_rings, spare_rings
+        uint64_t index_bytes, detail_bytes, spare_bytes, global_cells, names_bytes
     void atf_slot_name_get(const atf_slot *s, char *text)
     void atf_slot_name_put(atf_slot *s, const char *text, size_t bytes)
     atf_slot *atf_slot_at(atf_registry *r, uint32_t i)
     atf_cell *atf_cell_at(atf_global_lane *g, uint64_t position)
     uint64_t atf_registry_bytes(const atf_geometry *g)
     uint64_t atf_rings_bytes(const atf_geometry *g)
+    uint64_t atf_spares_start(const atf_geometry *g)
     uint64_t atf_rings_start(const atf_geometry *g)
     uint64_t atf_slot_ring_bytes(const atf_geometry *g)
 
