@@ -1,6 +1,6 @@
 """The structs of layout.h that Cython code touches, for cimport."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 cdef extern from "layout.h" nogil:
     enum:
@@ -21,8 +21,7 @@ cdef extern from "layout.h" nogil:
         uint32_t gate, state, mode, registry_ready, registry_version, registry_epoch
         uint64_t drain_heartbeat_ticks, drain_passes
         uint32_t drain_pid
-        uint64_t mode_transitions, fallback_events, slotless_threads
-        uint64_t anchor_count
+        uint64_t mode_transitions, fallback_events, slotless_threads, anchor_count
     ctypedef struct atf_ring:
         uint32_t state
         uint64_t first_seq, drained, offset, capacity, head
@@ -56,8 +55,8 @@ cdef extern from "layout.h" nogil:
     atf_cell *atf_cell_at(atf_global_lane *g, uint64_t position)
     uint64_t atf_registry_bytes(const atf_geometry *g)
     uint64_t atf_rings_bytes(const atf_geometry *g)
-    uint64_t atf_spares_start(const atf_geometry *g)
     uint64_t atf_rings_start(const atf_geometry *g)
+    uint64_t atf_spares_start(const atf_geometry *g)
     uint64_t atf_slot_ring_bytes(const atf_geometry *g)
 
 cdef extern from "timescale.h" nogil:
@@ -72,7 +71,6 @@ cdef extern from "atomics.h" nogil:
     uint32_t atf_add_acq_rel32(uint32_t *p, uint32_t v)
     uint64_t atf_load_acquire64(const uint64_t *p)
     uint64_t atf_load_relaxed64(const uint64_t *p)
-
 
 cdef class Segments:
     """The three mapped segments of one recorded process, checked. Holds their buffers."""

@@ -60,7 +60,10 @@ def written(directory, number=0):
 def test_any_order_of_steps(steps, index_rings, detail_rings, cells, spares, policy):
     """FORBIDDEN: a file that differs from the model's in any record, GAP or detail. Under block the deadline is over at once."""
     model = Model(index_rings, 128, detail_rings, 16384, cells, spares, 20480)
-    options = dict(index_rings=index_rings, detail_rings=detail_rings, global_cells=cells, spare_rings=spares, spare_bytes=20480, policy=policy)
+    options = {
+        "index_rings": index_rings, "detail_rings": detail_rings, "global_cells": cells,
+        "spare_rings": spares, "spare_bytes": 20480, "policy": policy,
+    }  # fmt: skip
     with tempfile.TemporaryDirectory() as directory:
         with ring.Pool(directory, **options) as pool:
             for kind, what, *silent in steps:
