@@ -26,7 +26,7 @@ typedef struct atf_thread {
     uint64_t *detail_head;
     uint64_t detail_bytes;      /* committed in the ACTIVE detail ring */
     uint64_t detail_seq;        /* number of the next detail */
-    uint32_t index_ring, detail_ring; /* which ring is ACTIVE; ATF_MAX_RINGS: none */
+    uint32_t index_ring, detail_ring; /* numbers in their lanes; ATF_NO_RING: none is ACTIVE */
     uint32_t number;
     uint32_t live;
     uint32_t unnamed;           /* how many more events look for the thread's name */
