@@ -15,6 +15,7 @@ from atf._core.sums import BUCKETS, middle_of
 
 _SUMS = ("count", "total_ns", "active_ns", "self_ns", "exceptions")
 _COLUMNS = (*_SUMS, "min_ns", "max_ns")
+_BITS = BUCKETS.bit_length() - 1
 _NEVER = (1 << 64) - 1
 _DENSE = 8  # cells for each that is filled, up to which adding up in place is quicker than sorting
 
@@ -141,7 +142,7 @@ def merged(tables: Sequence[Table]) -> Table:
         least = numpy.where(table._sums["count"] > 0, table._sums["min_ns"], numpy.uint64(_NEVER))
         sums["min_ns"][to] = numpy.minimum(sums["min_ns"][to], least)
         sums["max_ns"][to] = numpy.maximum(sums["max_ns"][to], table._sums["max_ns"])
-        codes.append(to[table._buckets // BUCKETS] * BUCKETS + table._buckets % BUCKETS)
+        codes.append(table._buckets if same else _moved(table._buckets, to))
         spans_of.append(table._spans)
         for name, n in table.counts.items():
             counts[name] = counts.get(name, 0) + n
@@ -150,20 +151,27 @@ def merged(tables: Sequence[Table]) -> Table:
     if len(some) < len(keys):
         to = numpy.zeros(len(keys), dtype=numpy.int64)
         to[some] = numpy.arange(len(some))
-        found = to[found // BUCKETS] * BUCKETS + found % BUCKETS
+        found = _moved(found, to)
         keys, sums = [keys[i] for i in some.tolist()], {name: column[some] for name, column in sums.items()}
     return Table(keys, sums, found, spans, counts)
+
+
+def _moved(codes: Any, to: Any) -> Any:
+    """Codes of the same buckets, of the keys at other positions."""
+    return to[codes >> _BITS] << _BITS | codes & BUCKETS - 1
 
 
 def _added(codes: Any, spans: Any, keys: int) -> tuple[Any, Any]:
     """(the distinct codes, rising; the sum of the spans of each)."""
     import numpy
 
-    if len(codes) and keys * (width := int((codes % BUCKETS).max()) + 1) <= _DENSE * len(codes):
-        cells = numpy.zeros(keys * width, dtype=numpy.uint64)
-        numpy.add.at(cells, codes // BUCKETS * width + codes % BUCKETS, spans)
+    buckets = codes & BUCKETS - 1
+    bits = int(buckets.max()).bit_length() if len(codes) else 0
+    if keys << bits <= _DENSE * len(codes):
+        cells = numpy.zeros(keys << bits, dtype=numpy.uint64)
+        numpy.add.at(cells, codes >> _BITS << bits | buckets, spans)
         found = numpy.flatnonzero(cells)
-        return found // width * BUCKETS + found % width, cells[found]
+        return found >> bits << _BITS | found & (1 << bits) - 1, cells[found]
     found, where = numpy.unique(codes, return_inverse=True)
     sums = numpy.zeros(len(found), dtype=numpy.uint64)
     numpy.add.at(sums, where, spans)
