@@ -159,15 +159,18 @@ def forget_indexes(session: Path) -> int:
 
 RAW_TOP = """
 WITH closed AS (
-    SELECT thread, call_depth, index_seq, function_id, event_kind,
-        lead(timestamp_ns) OVER (PARTITION BY thread, call_depth ORDER BY index_seq) - timestamp_ns AS duration
-    FROM events),
+    SELECT thread, call_depth, index_seq, function_id, event_kind, lead(event_kind) OVER same_depth = 3 AS raised,
+        lead(timestamp_ns) OVER same_depth - timestamp_ns AS duration
+    FROM events WINDOW same_depth AS (PARTITION BY thread, call_depth ORDER BY index_seq)),
 calls AS (SELECT * FROM closed WHERE event_kind = 1),
-sums AS (SELECT function_id, count(*) AS count, sum(duration) AS total FROM calls GROUP BY 1),
+sums AS (
+    SELECT function_id, count(*) AS count, sum(duration) AS total, min(duration) AS least, max(duration) AS most,
+        count(*) FILTER (raised) AS exceptions, quantile_disc(duration, 0.95) AS p95
+    FROM calls GROUP BY 1),
 inner_sums AS (
     SELECT above.function_id, sum(calls.duration) AS total FROM calls ASOF JOIN calls AS above
     ON calls.thread = above.thread AND calls.call_depth - 1 = above.call_depth AND calls.index_seq > above.index_seq GROUP BY 1)
-SELECT function_id, sums.count, sums.total - coalesce(inner_sums.total, 0) AS self
+SELECT function_id, sums.count, sums.total - coalesce(inner_sums.total, 0) AS self, least, most, exceptions, p95
 FROM sums LEFT JOIN inner_sums USING (function_id) ORDER BY self DESC LIMIT 10
 """
 EVENTS = "SELECT timestamp_ns, tid, index_seq FROM events WHERE "

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from atf._core.errors import AtfError, FormatError, UsageError
+from atf._core.merge import distinct_functions
+from atf._core.spans import match, totals
+from atf._core.sums import Groups, histogram, sum_spans
 from atf.query.partials import Row, Table, merged
 
 if TYPE_CHECKING:
@@ -56,19 +59,24 @@ class ThreadFile:
     """What a map is given: one thread of one process. Nothing of it is read before it is asked for."""
 
     def __init__(self, path: str, number: int, end_ns: int) -> None:
-        self.path, self.number, self._end_ns = path, number, end_ns
+        self.path, self.number = path, number
+        self.end_ns = end_ns  # of its process: when spans end that are open
 
     @property
     def process_dir(self) -> str:
         return os.path.dirname(os.path.dirname(self.path))
 
     @cached_property
-    def manifest(self) -> Manifest:
+    def manifest_key(self) -> tuple[str, int, int]:
         try:
             said = os.stat(os.path.join(self.process_dir, "manifest.json"))
         except OSError:
-            return _manifest(self.process_dir, 0, 0)
-        return _manifest(self.process_dir, said.st_mtime_ns, said.st_size)
+            return self.process_dir, 0, 0
+        return self.process_dir, said.st_mtime_ns, said.st_size
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        return _manifest(*self.manifest_key)
 
     @cached_property
     def _index(self) -> Any:
@@ -97,9 +105,7 @@ class ThreadFile:
     @cached_property
     def spans(self) -> SpanColumns:
         """Its spans as columns; `spans.function` is a position in `functions`."""
-        from atf._core.spans import match
-
-        return match([self.events], self._end_ns)
+        return match([self.events], self.end_ns)
 
     @cached_property
     def functions(self) -> list[Function]:
@@ -116,15 +122,52 @@ def _manifest(process_dir: str, mtime_ns: int, size_bytes: int) -> Manifest:
     return read_manifest(place, int(digits) if digits.isdecimal() else 0)
 
 
+def _key_of(what: What, f: Function) -> tuple[Any, ...]:
+    return () if what == "threads" else (f.module,) if what == "modules" else (f.module, f.name, f.file, f.line)
+
+
+def _grouped(what: What, functions: Iterable[Function]) -> tuple[list[tuple[Any, ...]], list[int]]:
+    """(the distinct keys, rising; the position in them of each function's)."""
+    keys = [_key_of(what, f) for f in functions]
+    distinct = sorted(set(keys))
+    number = {key: n for n, key in enumerate(distinct)}
+    return distinct, [number[key] for key in keys]
+
+
+@lru_cache(maxsize=16)
+def _named(what: What, process_dir: str, mtime_ns: int, size_bytes: int) -> tuple[list[tuple[Any, ...]], Groups]:
+    """The groups of all functions that a manifest names: the threads of a process share them."""
+    functions = _manifest(process_dir, mtime_ns, size_bytes).functions
+    keys, groups = _grouped(what, functions.values())
+    return keys, Groups(list(functions), groups)
+
+
 def table_of(what: What, thread: ThreadFile) -> Table:
-    """The built-in maps."""
-    columns = thread.spans
-    counts = {"events": len(thread.events), "spans": len(columns), **columns.counts}
+    """The built-in maps. A thread is summed in one pass; only where functions suspend and resume spans are matched first."""
+    keys, groups = _named(what, *thread.manifest_key)
+    try:
+        summed = sum_spans(thread.events, groups, thread.end_ns)
+    except KeyError:  # functions that the manifest does not name
+        ids = distinct_functions([thread.events]).tolist()
+        keys, numbers = _grouped(what, map(thread.manifest.function, ids))
+        summed = sum_spans(thread.events, Groups(ids, numbers), thread.end_ns)
+    if summed is None:
+        keys, summed = _matched(what, thread)
     if what == "threads":
-        return Table.of(columns, [(thread.process_dir, thread.number, thread.tid, thread.name)], False, counts)
-    if what == "modules":
-        return Table.of(columns, [(f.module,) for f in thread.functions], True, counts)
-    return Table.of(columns, [(f.module, f.name, f.file, f.line) for f in thread.functions], True, counts)
+        keys = [(thread.process_dir, thread.number, thread.tid, thread.name)] * len(keys)
+    sums, codes, spans, counts = summed
+    return Table(keys, sums, codes, spans, {"files": 1, "events": len(thread.events), **counts})
+
+
+def _matched(what: What, thread: ThreadFile) -> tuple[list[tuple[Any, ...]], Any]:
+    """The same as `sum_spans` gives, from the spans."""
+    import numpy
+
+    columns = thread.spans
+    keys, numbers = _grouped(what, thread.functions)
+    members = numpy.array(numbers, dtype=numpy.uint32)
+    sums = totals(columns, columns.function, members, len(keys))
+    return keys, (sums, *histogram(columns.active_ns, columns.function, members), {"spans": len(columns), **columns.counts})
 
 
 def _run(make: Callable[[ThreadFile], Any], thread: tuple[str, int, int]) -> tuple[bool, Any]:

@@ -1,6 +1,6 @@
 """Sums over groups of spans that merge: in any order, from any machine, to the same bits.
 
-A quantile comes from a histogram of active times, in the buckets of `atf._core.histogram`: any time is within 1/32 of the
+A quantile comes from a histogram of active times, in the buckets of `atf._core.sums`: any time is within 1/32 of the
 middle of its bucket. Adding histograms loses nothing.
 """
 
@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from atf._core.histogram import BUCKETS, histogram, middle_of
-from atf._core.spans import totals
+from atf._core.sums import BUCKETS, middle_of
 
 _SUMS = ("count", "total_ns", "active_ns", "self_ns", "exceptions")
 _COLUMNS = (*_SUMS, "min_ns", "max_ns")
+_BITS = BUCKETS.bit_length() - 1
+_NEVER = (1 << 64) - 1
 _DENSE = 8  # cells for each that is filled, up to which adding up in place is quicker than sorting
 
 
@@ -50,7 +51,7 @@ class Row:
 
 
 class Table:
-    """A partial: groups by key, in the order of their keys.
+    """A partial: groups by key, in the order of their keys; before the first merge some of them may be empty.
 
     counts: {files, events, spans, returns_without_call, yields_without_call, resumes_without_call, gaps, events_lost}.
     """
@@ -59,18 +60,6 @@ class Table:
         self.keys, self.counts = keys, counts
         self._sums = sums  # {name: uint64 of shape (keys,)}
         self._buckets, self._spans = buckets, spans  # position of the key * BUCKETS + bucket, rising; spans in it
-
-    @classmethod
-    def of(cls, columns: Any, groups: Sequence[tuple[Any, ...]], by_function: bool, counts: dict[str, int]) -> Table:
-        """The sums of a thread's SpanColumns. groups: the key of each of its functions, or of its one thread."""
-        import numpy
-
-        numbers = {group: n for n, group in enumerate(sorted(set(groups)))}
-        members = numpy.array([numbers[group] for group in groups], dtype=numpy.uint32)
-        key = columns.function if by_function else columns.thread
-        sums = totals(columns, key, members, len(numbers))
-        made = cls(list(numbers), sums, *histogram(columns.active_ns, key, members, len(numbers)), {"files": 1, **counts})
-        return made if sums["count"].all() else merged([made])
 
     def merge(self, other: Table) -> Table:
         """The sums of both; `a.merge(b).merge(c)`, in whatever order, is the same to the bit."""
@@ -137,37 +126,52 @@ def merged(tables: Sequence[Table]) -> Table:
     """The sum of tables: groups without spans are left out."""
     import numpy
 
-    occurring = sorted({key for table in tables for key, n in zip(table.keys, table._sums["count"].tolist(), strict=True) if n})
-    place = {key: i for i, key in enumerate(occurring)}
-    sums = {name: numpy.zeros(len(occurring), dtype=numpy.uint64) for name in _COLUMNS}
-    sums["min_ns"][:] = numpy.iinfo(numpy.uint64).max
+    lists = [table.keys for table in tables]
+    same = all(keys == lists[0] for keys in lists)  # threads of one process
+    keys = lists[0] if lists and same else sorted(set().union(*lists))
+    place = {} if same else {key: i for i, key in enumerate(keys)}
+    sums = {name: numpy.zeros(len(keys), dtype=numpy.uint64) for name in _COLUMNS}
+    sums["min_ns"][:] = _NEVER
     codes: list[Any] = [numpy.zeros(0, dtype=numpy.int64)]
     spans_of: list[Any] = [numpy.zeros(0, dtype=numpy.uint64)]
     counts: dict[str, int] = {}
     for table in tables:
-        some = numpy.flatnonzero(table._sums["count"])
-        to = numpy.array([place.get(key, -1) for key in table.keys], dtype=numpy.int64)  # a key stands in a table once
+        to = numpy.arange(len(keys)) if same else numpy.array([place[key] for key in table.keys], dtype=numpy.int64)
         for name in _SUMS:
-            sums[name][to[some]] += table._sums[name][some]
-        sums["min_ns"][to[some]] = numpy.minimum(sums["min_ns"][to[some]], table._sums["min_ns"][some])
-        sums["max_ns"][to[some]] = numpy.maximum(sums["max_ns"][to[some]], table._sums["max_ns"][some])
-        codes.append(to[table._buckets // BUCKETS] * BUCKETS + table._buckets % BUCKETS)
+            sums[name][to] += table._sums[name]  # a key stands in a table once
+        least = numpy.where(table._sums["count"] > 0, table._sums["min_ns"], numpy.uint64(_NEVER))
+        sums["min_ns"][to] = numpy.minimum(sums["min_ns"][to], least)
+        sums["max_ns"][to] = numpy.maximum(sums["max_ns"][to], table._sums["max_ns"])
+        codes.append(table._buckets if same else _moved(table._buckets, to))
         spans_of.append(table._spans)
         for name, n in table.counts.items():
             counts[name] = counts.get(name, 0) + n
-    found, spans = _added(numpy.concatenate(codes), numpy.concatenate(spans_of), len(occurring))
-    return Table(occurring, sums, found, spans, counts)
+    found, spans = _added(numpy.concatenate(codes), numpy.concatenate(spans_of), len(keys))
+    some = numpy.flatnonzero(sums["count"])
+    if len(some) < len(keys):
+        to = numpy.zeros(len(keys), dtype=numpy.int64)
+        to[some] = numpy.arange(len(some))
+        found = _moved(found, to)
+        keys, sums = [keys[i] for i in some.tolist()], {name: column[some] for name, column in sums.items()}
+    return Table(keys, sums, found, spans, counts)
+
+
+def _moved(codes: Any, to: Any) -> Any:
+    """Codes of the same buckets, of the keys at other positions."""
+    return to[codes >> _BITS] << _BITS | codes & BUCKETS - 1
 
 
 def _added(codes: Any, spans: Any, keys: int) -> tuple[Any, Any]:
     """(the distinct codes, rising; the sum of the spans of each)."""
     import numpy
 
-    if len(codes) and keys * (width := int((codes % BUCKETS).max()) + 1) <= _DENSE * len(codes):
-        cells = numpy.zeros(keys * width, dtype=numpy.uint64)
-        numpy.add.at(cells, codes // BUCKETS * width + codes % BUCKETS, spans)
+    buckets = codes & BUCKETS - 1
+    bits = int(buckets.max()).bit_length() if len(codes) else 0
+    if keys << bits <= _DENSE * len(codes):
+        cells = numpy.zeros(keys << bits, dtype=numpy.uint64)
+        numpy.add.at(cells, codes >> _BITS << bits | buckets, spans)
         found = numpy.flatnonzero(cells)
-        return found // width * BUCKETS + found % width, cells[found]
+        return found >> bits << _BITS | found & (1 << bits) - 1, cells[found]
     found, where = numpy.unique(codes, return_inverse=True)
     sums = numpy.zeros(len(found), dtype=numpy.uint64)
     numpy.add.at(sums, where, spans)

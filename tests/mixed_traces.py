@@ -39,7 +39,7 @@ class Written:
         return self.names.get(function_id) or ("lib.deep", "lib.deep:0x3e7", "/src/lib.deep.py", 0)
 
 
-def thread_events(rng, ids, count):
+def thread_events(rng, ids, count, generators=True):
     """[(timestamp, function, kind, depth)], mostly as a program behaves, and now and then not."""
     rows, stack, suspended, now = [], [], [], START_NS + rng.randrange(50)
 
@@ -58,7 +58,7 @@ def thread_events(rng, ids, count):
             at = rng.randrange(len(stack))
             add(EXCEPTION, stack[at], at + 1)  # the frames above have no event of their own
             del stack[at:]
-        elif what < 0.83 and stack:
+        elif what < 0.83 and stack and generators:
             suspended.append(stack[-1])
             add(YIELD, stack.pop(), len(stack) + 1)
         elif what < 0.89 and suspended:
@@ -94,7 +94,7 @@ def write(root, seed, count=220):
         threads, said = {}, {}
         for number in range(3):
             tid = pid * 10 + number
-            rows = thread_events(rng, ids, count if number < 2 else count // 4)
+            rows = thread_events(rng, ids, count, number < 2)
             events = [tf.event(at, function, kind, depth, tid=tid) for at, function, kind, depth in rows]
             threads[number] = (tid, events, ())
             said[number] = {"tid": tid, "name": f"worker-{number}", "lost": sum(function for _, function, kind, _ in rows if kind == GAP)}

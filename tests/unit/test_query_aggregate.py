@@ -21,6 +21,7 @@ from atf.query.partials import Table, merged
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import mixed_traces
 import oracle
+import tracefiles as tf
 
 ROOT = Path(__file__).parents[2]
 
@@ -124,6 +125,18 @@ def test_partials_merge_in_any_order(recorded):
         assert reduce(Table.merge, some) == whole
         assert merged(some[:middle]).merge(merged(some[middle:])) == whole
     assert merged([*parts, merged([])]) == whole and whole != merged(parts[1:])
+
+
+def test_a_thread_that_lacks_a_function_changes_nothing_of_it(tmp_path):
+    a, b = 1 << 32, 1 << 32 | 1
+    threads = {n: (n, [tf.event(100, id, tf.CALL), tf.event(100 + took, id, tf.RETURN)], ()) for n, id, took in ((0, a, 10), (1, b, 30))}
+    content = tf.manifest({0: {}, 1: {}}, {a: ("a", "", 0), b: ("b", "", 0), 1 << 32 | 2: ("never", "", 0)}, {1: "m"})
+    tf.write_process(tmp_path / "session_20260101_000000", 1, threads, content)
+    found = aggregate(tmp_path).rows
+    assert [(row.key[1], row.count, row.min_ns, row.max_ns, row.histogram) for row in found] == [
+        ("b", 1, 30, 30, {1 + 16 * 4 + 14: 1}),
+        ("a", 1, 10, 10, {1 + 16 * 3 + 4: 1}),
+    ]
 
 
 def test_paths_of_every_kind_count_once(recorded):
