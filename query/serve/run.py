@@ -12,6 +12,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import uvicorn
@@ -78,6 +79,7 @@ def serve(settings: Settings) -> int:
 def _serve(settings: Settings, sock: socket.socket) -> bool:
     """Serves until the end; False when a worker is still busy with a method that does not look at its time."""
     busguard.install()
+    import_module("atf.trace")  # and numpy: now, not in the first request
     service = Service(Rpc(all_methods()), Traces(settings.trace_root, settings.cache_size, settings.cache_ttl), settings)
     config = uvicorn.Config(
         service.app,

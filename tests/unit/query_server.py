@@ -143,6 +143,7 @@ def misbehave():
         return sums[-1]
 
     methods = [
+        Method("test.modules", Much, list, lambda context, params: sorted(sys.modules), ""),
         Method("test.scan", Scan, int, scan, ""),
         Method("test.sleep", Much, str, sleep, ""),
         Method("test.stuck", Much, str, stuck, ""),

@@ -46,6 +46,13 @@ def test_answers_at_both_paths(server, client):
         assert answer.headers["content-type"] == "application/json"
 
 
+def test_the_first_question_imports_nothing(root, client):
+    with serving(root, misbehaving=True) as server:
+        before = set(server.post(client, "test.modules")["result"])
+        server.post(client, "trace.info", {"traceId": MONDAY})
+        assert set(server.post(client, "test.modules")["result"]) - before == set()
+
+
 def test_every_answer_forbids_sniffing_and_storing(server, client):
     answers = [
         client.post(server.url, content=b"{", headers=JSON),
