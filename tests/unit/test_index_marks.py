@@ -13,7 +13,8 @@ from atf._core.index_marks import SUMS, Marks, ranks
 
 pytestmark = pytest.mark.at_rest
 
-TIMES = st.sampled_from([0, 1, 100, 101, 110, 2**31, 2**32 - 1, 2**32, 2**32 + 110, 2**33 + 5, 2**34, LAST])
+# A number, or what is at, just before or just behind a value that occurs: (which one, step).
+TIMES = st.sampled_from([0, 1, 2**31, 2**32 - 1, 2**32, 2**34, LAST]) | st.tuples(st.integers(0, 300), st.sampled_from([-1, 0, 0, 1]))
 DEPTHS = st.sampled_from([0, 1, 2, 3, 8190, 8191, 8192, 2**32 - 1])
 FILTERS = st.fixed_dictionaries(
     {},
@@ -24,6 +25,19 @@ FILTERS = st.fixed_dictionaries(
         "functions": st.lists(st.integers(1, 5), max_size=4, unique=True),
     },
 )
+
+
+def concrete(f, spans):
+    """The filter with numbers in it: of starts and ends, or of durations."""
+    times = [t for span in spans for t in (span["start_ns"], span["end_ns"])] or [0]
+    durations = [span["duration_ns"] for span in spans] or [0]
+    found = {}
+    for name, value in f.items():
+        if isinstance(value, tuple):
+            of = durations if name in ("min_ns", "max_ns") else times
+            value = max(0, of[value[0] % len(of)] + value[1])
+        found[name] = value
+    return found
 
 
 def passes(span, f):
@@ -54,6 +68,7 @@ def longer(steps):
 def check_marks(rows, f, end_ns=None):
     index = index_of(rows, end_ns)
     spans, _ = plain(rows, end_ns)
+    f = concrete(f, spans)
     want = [i for i, span in enumerate(spans) if passes(span, f)]
     marks = marks_of(index, f)
     assert len(marks) == len(want)
