@@ -64,8 +64,7 @@ class _Work:
     def _one(self, thread: Thread, end_ns: int, keep: bool) -> ThreadIndex:
         events, index = thread.events, thread.index
         source = source_of(events, index.size_bytes, index.modified_ns, index.stored_crc32, end_ns)
-        places = list(_places(thread)) if keep else []
-        for place in places:
+        for place in _places(thread, False) if keep else ():
             if found := _open(place, events, source):
                 return found
         try:
@@ -75,7 +74,7 @@ class _Work:
         try:
             size = builder.build(events, source)
             thread.index.check()  # what was cut meanwhile may have been read as zeros
-            for place in places:
+            for place in _places(thread, True) if keep else ():
                 if kept := _save(builder, size, place, Path(thread.index.path), events, source):
                     return kept
             return _hold(builder, size, events, source)
@@ -124,21 +123,22 @@ def reject(index: ThreadIndex) -> None:
         _rejected.add((state.st_dev, state.st_ino, state.st_mtime_ns))
 
 
-def _places(thread: Thread) -> Iterator[Path]:
-    """Where the index of a thread may stand, the best first."""
+def _places(thread: Thread, make: bool) -> Iterator[Path]:
+    """Where the index of a thread may stand, the best first. make: also the cache, when it is needed."""
     yield thread.place / NAME
-    if home := _cache():
+    if home := _cache(make):
         yield home / f"{hashlib.blake2b(os.fsencode(os.path.realpath(thread.place)), digest_size=16).hexdigest()}.atfi"
 
 
-def _cache() -> Path | None:
+def _cache(make: bool) -> Path | None:
     """The user's own directory for indexes, or None: there is none that is theirs alone."""
     said = os.environ.get("XDG_CACHE_HOME", "")
     home = Path(said if os.path.isabs(said) else os.path.expanduser("~/.cache")) / "atf" / "index"
     if not home.is_absolute():
         return None
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if make:
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = home.lstat()
     except OSError:
         return None

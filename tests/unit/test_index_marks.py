@@ -1,5 +1,6 @@
 """Filters, orders, sums and ranks over span indexes, against plain Python over the oracle's spans."""
 
+import bisect
 import math
 
 import numpy
@@ -13,7 +14,8 @@ from atf._core.index_marks import SUMS, Marks, ranks
 
 pytestmark = pytest.mark.at_rest
 
-TIMES = st.sampled_from([0, 1, 100, 101, 110, 2**31, 2**32 - 1, 2**32, 2**32 + 110, 2**33 + 5, 2**34, LAST])
+# A number, or what is at, just before or just behind a value that occurs: (which one, step).
+TIMES = st.sampled_from([0, 1, 2**31, 2**32 - 1, 2**32, 2**34, LAST]) | st.tuples(st.integers(0, 300), st.sampled_from([-1, 0, 0, 1]))
 DEPTHS = st.sampled_from([0, 1, 2, 3, 8190, 8191, 8192, 2**32 - 1])
 FILTERS = st.fixed_dictionaries(
     {},
@@ -24,6 +26,19 @@ FILTERS = st.fixed_dictionaries(
         "functions": st.lists(st.integers(1, 5), max_size=4, unique=True),
     },
 )
+
+
+def concrete(f, spans):
+    """The filter with numbers in it: of starts and ends, or of durations."""
+    times = [t for span in spans for t in (span["start_ns"], span["end_ns"])] or [0]
+    durations = [span["duration_ns"] for span in spans] or [0]
+    found = {}
+    for name, value in f.items():
+        if isinstance(value, tuple):
+            of = durations if name in ("min_ns", "max_ns") else times
+            value = max(0, of[value[0] % len(of)] + value[1])
+        found[name] = value
+    return found
 
 
 def passes(span, f):
@@ -48,12 +63,13 @@ def marks_of(index, f):
 
 def longer(steps):
     """The same again, so that there are whole words of marks and long runs of one function."""
-    return steps * 12 if len(steps) > 20 else steps
+    return steps * (150 // len(steps)) if len(steps) % 3 else steps
 
 
 def check_marks(rows, f, end_ns=None):
     index = index_of(rows, end_ns)
     spans, _ = plain(rows, end_ns)
+    f = concrete(f, spans)
     want = [i for i, span in enumerate(spans) if passes(span, f)]
     marks = marks_of(index, f)
     assert len(marks) == len(want)
@@ -168,6 +184,10 @@ def test_thousands_of_rows_in_whole_words():
         now += wait
     for f in ({}, {"min_ns": 2**32 - 1}, {"max_ns": 2**32 - 1}, {"min_ns": 5, "max_ns": 2**32}, {"statuses": 2}, {"start_from_ns": now // 2}):
         _, marks, spans, want = check_marks(rows, f)
+        for row in range(0, 5001, 13):
+            assert marks.rank(row) == bisect.bisect_left(want, row)
+        for rank in range(0, len(want), 97):
+            assert marks.take(rank, 70).tolist() == want[rank : rank + 70]
         for by_self in (False, True):
             for descending in (False, True):
                 order = sorted(((spans[i]["self_ns" if by_self else "duration_ns"], i) for i in want), reverse=descending)[:70]

@@ -162,6 +162,22 @@ def test_sums_are_the_oracles(case, kind):
         }, filters
 
 
+def test_long_threads(tmp_path):
+    """Threads of thousands of spans, so that a page begins and ends deep inside of each."""
+    case = spancases.Case(tmp_path, 77, 3000)
+    case.set, rng = SpanSet.of(Traces(tmp_path).view(case.name)), case.rng
+    for order in ("start", "duration", "self"):
+        for ascending in (True, False):
+            filters = rng.choice(({}, {"functionNames": ["run", "step"]}, case.random_filters()))
+            whole = sorted(case.passing(filters), key=lambda row: row.key(order), reverse=not ascending)
+            for offset in (0, 1, len(whole) // 2, max(0, len(whole) - 30)):
+                total, refs = case.set.select(filter_of(case, filters), order, ascending, None, offset, 40)
+                assert (total, refs_of(refs)) == (len(whole), [(row.thread, row.row) for row in whole[offset : offset + 40]])
+                if offset:
+                    key = whole[offset - 1].key(order)
+                    assert refs_of(case.set.select(filter_of(case, filters), order, ascending, key, 0, 40).refs) == refs_of(refs)
+
+
 def test_no_span_at_all(tmp_path):
     (tmp_path / "session_20260101_000000" / "pid_5").mkdir(parents=True)
     (tmp_path / "session_20260101_000000" / "pid_5" / "manifest.json").write_text('{"status": "complete"}')
