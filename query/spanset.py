@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from atf.query.traces import View
 
 _KEPT = 4  # filters whose marks are kept: an eighth of a byte a span each
+_COUNTS = ("returns_without_call", "yields_without_call", "resumes_without_call", "gaps", "events_lost")
 _LAST_NS, _DEEPEST = (1 << 64) - 1, (1 << 32) - 1
 
 
@@ -42,10 +43,10 @@ class SpanSet:
         trace = view.trace  # no reference to the view: what it lets go of is free at once
         self.indexes: list[ThreadIndex] = indexes.indexes_of(trace, check)
         self.threads = trace.threads
-        self.counts: dict[str, int] = {}
+        self.counts = dict.fromkeys(_COUNTS, 0)
         for index in self.indexes:
             for name, count in index.counts.items():
-                self.counts[name] = self.counts.get(name, 0) + count
+                self.counts[name] += count
         self.functions: list[Any] = []
         self.space: list[int] = []  # the process of each function, as its position
         self.keys: list[Any] = [None] * len(self.threads)  # of each thread: function keys by position in its table, uint32
