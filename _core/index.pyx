@@ -134,8 +134,9 @@ cdef class ThreadIndex:
             for r in range(self.x.rows):
                 above = atf_row_parent(&self.x, r)
                 out[r] = 1 if above == ATF_NO_ROW else out[above] + 1
-        self.deep_array = made
-        self.x.deep = &out[0]
+        if self.x.deep == NULL: # else another thread was quicker, and somebody may be reading what it made
+            self.deep_array = made
+            self.x.deep = &out[0]
         return 0
 
     cdef int number(self) except -1:

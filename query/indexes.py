@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from atf.trace_files import Thread
 
 NAME = "spans.atfi"
+KEPT_BYTES = 4096  # an index smaller than this is made more quickly than it is found
 _TEMPORARY = f".{NAME}."
 _LEFT_BEHIND_S = 3600.0  # a temporary file of this age belongs to nobody any more
 _UNUSED_S = 30 * 86400.0  # an index in the cache that nobody opened for so long is removed
@@ -74,6 +75,8 @@ class _Work:
         try:
             size = builder.build(events, source)
             thread.index.check()  # what was cut meanwhile may have been read as zeros
+            if size < KEPT_BYTES:
+                return ThreadIndex(builder.to_bytes(), events, source, new=True)
             for place in _places(thread, True) if keep else ():
                 if kept := _save(builder, size, place, Path(thread.index.path), events, source):
                     return kept

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.at_rest
 def cache(tmp_path, monkeypatch):
     home = tmp_path / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    monkeypatch.setattr(indexes, "KEPT_BYTES", 0)
     return home / "atf" / "index"
 
 
@@ -76,6 +77,13 @@ def test_made_once_and_found_again(tmp_path, builds, cache):
     trace = open_trace(place)
     assert agrees(trace)[0] is indexes_of(trace)[0]
     assert len(builds) == 4 and not cache.exists()
+
+
+def test_small_ones_are_not_kept(tmp_path, monkeypatch, cache):
+    monkeypatch.setattr(indexes, "KEPT_BYTES", 4096)
+    place = session(tmp_path)
+    agrees(open_trace(place))
+    assert not files(place) and not cache.exists()
 
 
 def test_who_may_read_the_events_may_read_the_index(tmp_path):
@@ -181,7 +189,7 @@ import resource, signal, sys
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
-import test_query_indexes as t
+import test_query_indexes as t; t.indexes.KEPT_BYTES = 0
 t.agrees(t.open_trace({str(place)!r}))
 """
     subprocess.run([sys.executable, "-c", probe], check=True, timeout=60, cwd=Path(__file__).parents[2])
@@ -198,7 +206,7 @@ def test_as_a_user_without_permission():
         probe = f"""
 import os, sys
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
-import test_query_indexes as t
+import test_query_indexes as t; t.indexes.KEPT_BYTES = 0
 os.setgid(65534); os.setuid(65534)
 t.agrees(t.open_trace({str(place)!r}))
 """
