@@ -19,7 +19,8 @@ class Source:
     def __new__(cls, segments: Segments, path: str | os.PathLike[str], resume: bool = False) -> Source: ...
     @property
     def totals(self) -> dict[str, Any]:
-        """{"events", "bytes", "writes", "disk_error"} so far; disk_error: text of the last refusal, or None."""
+        """{"events", "bytes", "writes", "disk_error", "refused"} so far; disk_error: text of the last refusal, or None; refused:
+        threads whose files are there and cannot be gone on with (resume only), their rings are left as they are."""
     def threads(self) -> list[dict[str, Any]]:
         """What stands in the files, per thread, ordered by thread number; lost: {reason: records}, times in ns."""
 

@@ -22,6 +22,7 @@ cdef extern from "engine.h" nogil:
         atf_output **outputs
         uint32_t n_outputs
         int disk_error
+        uint32_t refused
         uint64_t events, bytes, writes
     ctypedef struct atf_engine:
         uint64_t cpu_ns, flush_ns
@@ -56,6 +57,8 @@ cdef class Source:
         if self.source == NULL:
             raise MemoryError
         encoded = os.fsencode(self.path)
+        if not os.path.isdir(self.path):
+            raise OutputError(f"{self.path}: no such directory; make it before its process is drained")
         error = atf_source_open(self.source, segments.control, segments.registry, segments.rings, encoded, resume)
         if error:
             raise OutputError(f"{self.path}: {os.strerror(error)}")
@@ -67,12 +70,13 @@ cdef class Source:
 
     @property
     def totals(self):
-        """``{"events", "bytes", "writes", "disk_error"}`` so far."""
+        """``{"events", "bytes", "writes", "disk_error", "refused"}`` so far; refused: threads whose files are there and cannot be
+        gone on with (only with ``resume``): what their rings hold is still there."""
         cdef atf_source numbers
         with nogil:
             atf_engine_look(self.engine, self.source, &numbers, NULL, NULL)
         error = os.strerror(numbers.disk_error) if numbers.disk_error else None
-        return {"events": numbers.events, "bytes": numbers.bytes, "writes": numbers.writes, "disk_error": error}
+        return {"events": numbers.events, "bytes": numbers.bytes, "writes": numbers.writes, "disk_error": error, "refused": numbers.refused}
 
     def threads(self):
         """What stands in the files, per thread: a list of dicts ordered by thread number."""

@@ -10,6 +10,7 @@ static void flush(atf_source *s, atf_output *o)
     atf_writer *w = &o->w;
     if (!s->staged) return;
     uint64_t base = w->events, n = s->staged;
+    int refused = 0;
     if (s->staged_details) {
         const atf_detail_record *first = (const atf_detail_record *)s->stage_details;
         uint32_t last = (uint32_t)base;
@@ -20,7 +21,7 @@ static void flush(atf_source *s, atf_output *o)
             o->details_lost += s->staged_details;
             s->staged_details = 0;
             s->staged_bytes = 0;
-            s->disk_error = w->error;
+            s->disk_error = refused = w->error;
         }
     }
     uint64_t written = atf_writer_events(w, s->stage, n);
@@ -45,7 +46,7 @@ static void flush(atf_source *s, atf_output *o)
             o->pending_lost += e->event_kind == ATF_GAP ? e->function_id : 1;
             if (e->event_kind == ATF_GAP) o->lost[e->call_depth] -= e->function_id;
         }
-    } else if (w->error == 0) {
+    } else if (w->error == 0 && !refused) {
         s->disk_error = 0;
     }
     s->events += written;

@@ -13,6 +13,7 @@
 _Thread_local atf_thread *atf_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
 void (*atf_thread_started)(atf_thread *t);
 void (*atf_thread_named)(atf_thread *t);
+void (*atf_session_stopped)(void);
 atf_session atf_current;
 
 /* All threads of this process that ever wrote, so that a session's end can retire them. */
@@ -111,8 +112,13 @@ atf_thread *atf_enter_slow(void)
 {
     atf_control *control = atf_current.control;
     if (!control) return NULL;
-    uint32_t gate = atf_load_acquire32(&control->gate); /* pairs with atf_gate_change: state is at least that new */
-    if (atf_load_acquire32(&control->state) != ATF_STATE_RECORDING) return NULL;
+    uint32_t gate = atf_load_acquire32(&control->gate); /* pairs with Segments.stop: state is at least that new */
+    if (atf_load_acquire32(&control->state) != ATF_STATE_RECORDING) {
+        void (*stopped)(void) = atf_session_stopped;
+        atf_session_stopped = NULL;
+        if (stopped) stopped();
+        return NULL;
+    }
     atf_thread *t = atf_self;
     int fresh = !t || !t->live;
     if (!t) {
@@ -309,8 +315,6 @@ uint32_t atf_detail(atf_thread *t, uint16_t type, const void *payload, uint32_t 
 }
 
 /* ---------------------------------------------------------------- begin and end */
-void atf_gate_change(atf_control *control) { atf_add_acq_rel32(&control->gate, 1); }
-
 void atf_session_open(atf_control *control, atf_registry *registry, atf_global_lane *global)
 {
     pthread_once(&once, once_init);

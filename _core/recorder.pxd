@@ -12,7 +12,6 @@ cdef extern from "producer.h" nogil:
         atf_control *control
         uint32_t serial
     atf_session atf_current
-    void (*atf_thread_named)(atf_thread *t) noexcept
     atf_thread *atf_enter()
     void atf_write(atf_thread *t, uint32_t kind, uint64_t function_id, uint32_t depth, uint32_t detail)
     void atf_write_at(atf_thread *t, uint64_t ticks, uint32_t kind, uint64_t function_id, uint32_t depth, uint32_t detail)
@@ -21,3 +20,6 @@ cdef extern from "producer.h" nogil:
     void atf_session_open(atf_control *control, atf_registry *registry, atf_global_lane *rings)
     void atf_session_close()
     uint64_t atf_ticks(uint32_t clock_type)
+
+cdef extern from "producer.h":
+    void (*atf_thread_named)(atf_thread *t) noexcept  # needs the GIL, which producers hold

@@ -241,5 +241,4 @@ cdef void _on_thread(atf_thread *t) noexcept:
     PyErr_Restore(kind, value, traceback)
 
 
-# Called with the GIL, like everything on the record path of this process.
-atf_thread_named = <void (*)(atf_thread *) noexcept nogil>_on_thread
+atf_thread_named = _on_thread

@@ -64,9 +64,9 @@ def _refused(error: Exception, size: int) -> SegmentError:
     elif code in (errno.EACCES, errno.EPERM) or "permission" in str(error).lower():
         what = "shared memory is not permitted here: run atf as the user who owns the session, and allow shmget in the sandbox or container"
     elif code == errno.EINVAL or isinstance(error, ValueError):
-        what = "the size is beyond kernel.shmmax: raise it, or use --ring-size for smaller rings"
+        what = "the size is beyond kernel.shmmax: raise it, or use --ring-size and --burst-size for less"
     elif code == errno.ENOMEM or isinstance(error, MemoryError):
-        what = "there is not enough memory: use --ring-size for smaller rings"
+        what = "there is not enough memory: use --ring-size and --burst-size for less"
     else:
         what = "the system refused it"
     return SegmentError(f"no shared memory segment of {size} bytes: {what} ({error})")

@@ -27,7 +27,7 @@ cdef extern from "layout.h" nogil:
         uint64_t first_seq, drained, offset, capacity, head
     ctypedef struct atf_slot:
         uint32_t state, pid, tid, number, entered, attention
-        uint64_t next_seq, lost_newest, details_lost, taken_back, blocked_ns
+        uint64_t next_seq, lost_newest, details_lost, taken_back, blocked_ns, index_spares, detail_spares
         atf_ring index[8]
         atf_ring detail[8]
     ctypedef struct atf_registry:

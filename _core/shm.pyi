@@ -63,6 +63,9 @@ class Segments:
     @property
     def anchors(self) -> tuple[int, int]:
         """The clocks now: (boottime_ns, unix_ns)."""
+    @property
+    def pending_bytes(self) -> int:
+        """What the rings hold at most for the files, in bytes."""
     def stop(self) -> None:
         """Tell every producer, in whichever process, to record nothing more."""
     def drained_by(self, pid: int) -> None:

@@ -225,6 +225,27 @@ cdef class Segments:
         atf_store_release32(&self.control.state, ATF_STATE_STOPPED)
         atf_add_acq_rel32(&self.control.gate, 1)
 
+    @property
+    def pending_bytes(self):
+        """What the rings hold at most for the files, in bytes: all that is committed in rings that are not free."""
+        cdef uint32_t i, k, state
+        cdef uint64_t total = (self.rings.tail - self.rings.consumed) * 32, first
+        cdef atf_slot *s
+        for i in range(self.registry.capacity):
+            s = atf_slot_at(self.registry, i)
+            state = atf_load_acquire32(&s.state)
+            if state != ATF_SLOT_LIVE and state != ATF_SLOT_EXITED:
+                continue
+            for k in range(self.registry.index_rings):
+                total += atf_load_acquire64(&s.index[k].head) * 32 if atf_load_acquire32(&s.index[k].state) else 0
+            for k in range(self.registry.detail_rings):
+                total += atf_load_acquire64(&s.detail[k].head) if atf_load_acquire32(&s.detail[k].state) else 0
+            for k in range(self.registry.spare_rings):
+                first = <uint64_t>1 << k
+                total += atf_load_acquire64(&self.registry.spares[k].head) * 32 if s.index_spares & first else 0
+                total += atf_load_acquire64(&self.registry.spares[k].head) if s.detail_spares & first else 0
+        return total
+
     def drained_by(self, int pid):
         """Note which process drains, for those who look for a stale session."""
         self.control.drain_pid = pid

@@ -31,7 +31,7 @@ int atf_source_drain_global(atf_source *s)
             continue; /* its writer was killed in the middle */
         }
         atf_output *o = atf_source_output(s, cell->number, cell->tid);
-        if (o && !o->finished) {
+        if (o && !o->finished && !o->refused) {
             if (o->slot == UINT32_MAX && (cell->seq > o->expected || cell->event.detail_seq != ATF_NO_DETAIL)) find_slot(s, o);
             if (cell->seq > o->expected) atf_output_drain(s, o, cell->seq, 1, 1, UINT32_MAX);
             if (cell->event.event_kind == 0) { /* a thread without a slot ended after so many records */
@@ -61,7 +61,7 @@ atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid)
     }
     atf_output *o = s->outputs[number];
     if (o && o->w.index_fd >= 0) return o;
-    if (o && o->finished) return o;
+    if (o && (o->finished || o->refused)) return o;
     if (!o) {
         o = calloc(1, sizeof *o);
         if (!o) return NULL;
@@ -77,6 +77,12 @@ atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid)
                 o->expected = o->w.events - gaps + lost;
                 o->last_ns = o->w.time_end_ns;
                 o->lost[ATF_GAP_EXHAUSTED] = lost;
+                return o;
+            }
+            if (r < 0) {
+                s->disk_error = o->w.error;
+                s->refused++;
+                o->refused = 1;
                 return o;
             }
         }
@@ -166,7 +172,7 @@ uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns)
         s->start = i;
         s->seen[i] = attention;
         atf_output *o = atf_source_output(s, slot->number, slot->tid);
-        if (!o) continue;
+        if (!o || o->refused) continue;
         o->slot = i;
         o->entered = atf_load_relaxed32(&slot->entered);
         atf_slot_name_get(slot, o->name);

@@ -13,6 +13,7 @@
 typedef struct atf_output {
     uint32_t number, tid, slot;    /* slot: index, or UINT32_MAX: only the global lane */
     uint32_t entered, finished;
+    uint32_t refused;              /* files of a dead recorder are there and cannot be gone on with: they and the rings stay as they are */
     uint64_t expected, last_ns;
     uint64_t pending_lost;         /* refused by the disk, not yet told by a GAP */
     uint64_t lost[5];              /* by gap reason */
@@ -36,6 +37,7 @@ typedef struct atf_source {
     int behind;           /* the last pass left full rings */
     int disk_error;       /* the last errno, 0: none */
     uint64_t events, bytes, writes;
+    uint32_t refused;     /* outputs that are */
     uint64_t next_anchor_ticks;
     atf_timescale scale;
     /* staging; events and details leave it together */

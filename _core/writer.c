@@ -240,5 +240,6 @@ int atf_writer_resume(atf_writer *w, const char *dir, uint32_t number, uint64_t 
     if (errno == 0) return 0;
 refused:
     w->error = errno;
+    atf_writer_drop(w);
     return -1;
 }

@@ -11,6 +11,8 @@ from atf._core import drain, segment
 from atf._core.errors import AtfError, OutputError
 from atf.manifest import Manifest, new_process_directory
 
+ROOM_BYTES = 1 << 18  # for the manifest and the ends of files
+
 
 class Process:
     """One recorded process that is being drained."""
@@ -69,6 +71,14 @@ def _unlink(path: str) -> None:
         pass
 
 
+def _need_room(path: str, size: int) -> None:
+    """A recovery that stopped half way would leave gaps where the segments still have the events. OutputError when the disk is too full."""
+    found = os.statvfs(path)
+    free = found.f_bavail * found.f_frsize
+    if free < size + ROOM_BYTES:
+        raise OutputError(f"{path}: the disk has room for {free >> 10} KiB, and {size + ROOM_BYTES >> 10} are needed: make room, then run `atf recover` again")
+
+
 class Gatherer:
     """Drains every process that announces itself in a runtime session directory."""
 
@@ -80,7 +90,7 @@ class Gatherer:
         self.done: list[Process] = []
         self.errors: list[str] = []
         self.refused: AtfError | None = None  # a manifest that could not be written, the newest
-        self.keep = False  # something could not be saved: the runtime directory still leads to it
+        self.kept = 0  # processes that could not be saved: the runtime directory still leads to their segments
         self._scanned = 0
         self._refreshed = time.monotonic()
         self._refresh_s = 0.1  # names soon after the start, later once a second
@@ -98,6 +108,8 @@ class Gatherer:
             {"pid": int(values["pid"]), "parent_pid": int(values.get("ppid", 0) or 0), "argv": argv, "python": values.get("python"), "level": self.level},
         )
         assert segments.segments is not None
+        if self.resume:
+            _need_room(path, segments.segments.pending_bytes)
         manifest.values["clock"]["anchors"].append(segments.segments.anchors)
         source = drain.Source(segments.segments, path, resume=self.resume)
         process = Process(values, segments, source, manifest)
@@ -165,7 +177,7 @@ class Gatherer:
 
     def _refused(self, file: str, error: Exception) -> None:
         if self.resume and isinstance(error, (OSError, OutputError)):
-            self.keep = True
+            self.kept += 1
         else:
             _unlink(file)
 
@@ -186,10 +198,14 @@ class Gatherer:
         process = self.live.pop(key)
         self.drain.finish(process.source, dead=dead)
         self._guarded(process, status)
-        process.segments.remove()
+        if process.source.totals["refused"]:
+            self.kept += 1
+            self.complain(f"{process.manifest.path}: {process.source.totals['disk_error']}; run `atf recover` again when its files can be written")
+        else:
+            process.segments.remove()
+            if process.file:
+                _unlink(process.file)
         process.segments.detach()
-        if process.file:
-            _unlink(process.file)
         self.done.append(process)
 
     def stop(self) -> None:
@@ -214,7 +230,7 @@ class Gatherer:
     def close(self) -> None:
         """End the drain's thread and forget the runtime directory."""
         self.drain.join()
-        if self.session and not self.keep:
+        if self.session and not self.kept:
             runtime.remove(self.session)
 
     def totals(self) -> dict[str, Any]:

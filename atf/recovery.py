@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -18,14 +19,15 @@ from atf.gather import Gatherer
 def recover(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """Complete a session or process directory; None: every session whose recorder was killed.
 
-    Returns ``{"processes": [{path, events, from_segments, cut}], "notes": [str]}``. A process that still runs is no
+    Returns ``{"processes": [{path, events, from_segments, cut}], "notes": [str], "kept": n}``; kept: processes whose segments
+    stay for another try, since their files cannot be written now. A process that still runs is no
     longer recorded afterwards. Damaged files are kept beside the new ones, as ``*.damaged``.
     UsageError when there is no such directory; OutputError when it cannot be written.
     """
     wanted = None if path is None else os.path.realpath(path)
     if wanted is not None and not os.path.isdir(wanted):
         raise UsageError(f"{path}: no such directory")
-    found: dict[str, Any] = {"processes": [], "notes": []}
+    found: dict[str, Any] = {"processes": [], "notes": [], "kept": 0}
     done: set[str] = set()
     busy: set[str] = set()
     for session in runtime.sessions():
@@ -34,9 +36,10 @@ def recover(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         if session["recorder_alive"]:
             busy.add(output)
         elif inside and os.path.isdir(output):
-            processes, notes = complete_session(session, output)
+            processes, notes, kept = complete_session(session, output)
             found["processes"] += processes
             found["notes"] += notes
+            found["kept"] += kept
             done.add(output)
         elif wanted is None and not os.path.isdir(output):
             found["notes"].append(f"{session['path']}: its output {output} is gone; `atf doctor --clean` removes its segments")
@@ -50,10 +53,10 @@ def recover(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     return found
 
 
-def complete_session(session: dict[str, Any], output: str, status: str = "recovered") -> tuple[list[dict[str, Any]], list[str]]:
-    """What the segments of a session without a recorder hold goes to its files: ``(processes, notes)``.
+def complete_session(session: dict[str, Any], output: str, status: str = "recovered") -> tuple[list[dict[str, Any]], list[str], int]:
+    """What the segments of a session without a recorder hold goes to its files: ``(processes, notes, kept)``.
 
-    What cannot be written now stays in its segments for another try.
+    What cannot be written now stays in its segments for another try: of so many processes as `kept` says.
     """
     gatherer = Gatherer(output, session["path"], session["config"].get("level", "returns"), resume=True)
     before = {values["file"]: _events_on_disk(values.get("directory")) for values in session["processes"]}
@@ -69,7 +72,7 @@ def complete_session(session: dict[str, Any], output: str, status: str = "recove
             gatherer.complain(str(error))
         processes.append({"path": process.manifest.path, "events": before.get(process.file or "", 0) + total, "from_segments": total, "cut": 0})
     gatherer.close()
-    return processes, notes + gatherer.errors
+    return processes, notes + gatherer.errors, gatherer.kept
 
 
 def _events_on_disk(directory: str | None) -> int:
@@ -172,14 +175,24 @@ def _complete(place: Path) -> tuple[Any, int, bool]:
     return events, index.report.records_cut, True
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _written(path: Path, content: bytes) -> Path:
+    """A new file beside this one, whole and on the disk. Nothing is left of one that could not be written."""
     temporary = path.with_name(path.name + ".new")
     try:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    return temporary
+
+
+def _replace(path: Path, content: bytes) -> None:
+    try:
+        os.replace(_written(path, content), path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}; nothing was changed") from error
 
@@ -187,12 +200,8 @@ def _replace(path: Path, content: bytes) -> None:
 def _keep_damaged(path: Path, content: bytes) -> None:
     """Write the new file beside the old one first; the old one stays as ``*.damaged``."""
     damaged = path.with_name(path.name + ".damaged")
-    temporary = path.with_name(path.name + ".recovered")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        temporary = _written(path, content)
         os.replace(path, damaged)
         os.replace(temporary, path)
     except OSError as error:

@@ -18,7 +18,7 @@
 typedef struct base_call {
     atf_frame *frame; /* only compared */
     PyCodeObject *code;
-    uint64_t function_id;
+    uint64_t word;
 } base_call;
 
 typedef struct base_list {
@@ -35,11 +35,15 @@ static void forget_bases(void)
     bases = NULL;
 }
 
-static void leave_base(atf_thread *t)
+static void write_error(atf_thread *t, PyThreadState *ts, uint64_t word, uint32_t depth);
+
+/* raised_in: of the thread that an exception is on its way through, or NULL when the call returned or nobody knows how it ended. */
+static void leave_base(atf_thread *t, PyThreadState *raised_in)
 {
-    base_call *last = &bases->calls[--bases->count];
+    uint64_t word = bases->calls[--bases->count].word;
     uint32_t depth = atf_leave_depth(t);
-    if (atf_vm.returns) atf_write(t, ATF_RETURN, last->function_id, depth, ATF_NO_DETAIL);
+    if (atf_vm.returns && raised_in) write_error(t, raised_in, word, depth);
+    else if (atf_vm.returns) atf_write(t, ATF_RETURN, atf_word_function(word), depth, ATF_NO_DETAIL);
     if (bases->count == 0) forget_bases();
 }
 
@@ -59,7 +63,7 @@ static ATF_COLD void settle(atf_thread *t, atf_frame *caller)
             if (bases->calls[i - 1].frame == f && bases->calls[i - 1].code == f->f_code) alive = i;
         }
     }
-    while (bases && bases->count > alive) leave_base(t);
+    while (bases && bases->count > alive) leave_base(t, NULL);
 }
 
 void atf_eval_frame_settle(atf_thread *t, void *frame)
@@ -82,9 +86,9 @@ static ATF_COLD void thread_started(atf_thread *t)
     bases->count = count;
     for (atf_frame *f = atf_frame_top(ts); f; f = atf_frame_back(f)) {
         uint64_t word = atf_frame_word(f);
-        if (atf_word_included(word)) bases->calls[--count] = (base_call){f, f->f_code, atf_word_function(word)};
+        if (atf_word_included(word)) bases->calls[--count] = (base_call){f, f->f_code, word};
     }
-    for (uint32_t i = 0; i < bases->count; i++) atf_write(t, ATF_CALL, bases->calls[i].function_id, ++t->depth, ATF_NO_DETAIL);
+    for (uint32_t i = 0; i < bases->count; i++) atf_write(t, ATF_CALL, atf_word_function(bases->calls[i].word), ++t->depth, ATF_NO_DETAIL);
 }
 
 #if PY_VERSION_HEX >= 0x030B0000
@@ -125,9 +129,10 @@ static ATF_COLD int may_go_on(PyThreadState *ts)
 typedef PyObject *(*evaluator)(PyThreadState *, atf_frame *, int);
 
 /* A frame whose call began before the hooks came or changed: if it is the innermost base call, this is its end. */
-static ATF_COLD void leave_stranger(atf_thread *t, atf_frame *frame)
+static ATF_COLD void leave_stranger(atf_thread *t, atf_frame *frame, PyThreadState *raised_in)
 {
-    if (t && bases && bases->generation == atf_vm.generation && atf_vm.mechanism == ATF_EVAL_FRAME && bases->calls[bases->count - 1].frame == frame) leave_base(t);
+    if (!t || !bases || bases->generation != atf_vm.generation || atf_vm.mechanism != ATF_EVAL_FRAME) return;
+    if (bases->calls[bases->count - 1].frame == frame) leave_base(t, raised_in);
 }
 
 static ATF_COLD void write_error(atf_thread *t, PyThreadState *ts, uint64_t word, uint32_t depth)
@@ -154,7 +159,7 @@ static __attribute__((noinline)) PyObject *evaluate_special(PyThreadState *ts, a
     PyObject *result = _PyEval_EvalFrameDefault(ts, frame, throwflag);
     t = atf_enter();
     if (!t || epoch != atf_vm.epoch) {
-        leave_stranger(t, frame);
+        leave_stranger(t, frame, result ? NULL : ts);
         return result;
     }
     t->depth = depth - 1;
@@ -190,7 +195,7 @@ static PyObject *evaluate(PyThreadState *ts, atf_frame *frame, int throwflag)
     PyObject *result = _PyEval_EvalFrameDefault(ts, frame, throwflag);
     if (ATF_UNLIKELY(atf_load_relaxed32(t->gate) != t->gate_seen)) t = atf_enter(); /* a frame stays on its thread, and so does t */
     if (ATF_UNLIKELY(!t || epoch != atf_vm.epoch)) {
-        leave_stranger(t, frame);
+        leave_stranger(t, frame, result ? NULL : ts);
         return result;
     }
     t->depth = depth - 1;

@@ -27,13 +27,13 @@ def run(args: argparse.Namespace) -> int:
     found = recover(args.trace)
     if args.json:
         print_json(found)
-        return 0
+        return 1 if found["kept"] else 0
     for one in found["processes"]:
         what = f"{text.count(one['events'])} events, {text.count(one['from_segments'])} of them from memory"
         cut = f", {text.count(one['cut'])} damaged records cut" if one["cut"] else ""
         print(f"{one['path']}: {what}{cut}")
     for said in found["notes"]:
         print(f"atf: {said}", file=sys.stderr)
-    if not found["processes"]:
+    if not found["processes"] and not found["kept"]:
         print("nothing to recover")
-    return 0
+    return 1 if found["kept"] else 0

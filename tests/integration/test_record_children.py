@@ -49,6 +49,30 @@ def test_forked_children_however_they_end(bench):
         assert trace.check() == [] and trace.info["status"] == "complete"
 
 
+def test_an_exception_in_a_forked_child(bench):
+    """Through frames that were entered before the fork: the child's traceback is as always, and its trace tells the whole way."""
+    source = """
+        import os
+        def raising(): raise ValueError("in the child")
+        def inner():
+            if (pid := os.fork()) == 0: raising()
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        def outer(): return inner()
+        print(outer(), flush=True)
+    """
+    plain = bench.plain(sys.executable, bench.write(source))
+    ran = bench.python(source, options=["-q", "--include", "__main__"])
+    assert (ran.status, ran.out, ran.err) == (plain.status, plain.out, plain.err) == (0, "1\n", plain.err) and "in the child" in ran.err
+    with ran.trace() as trace:
+        assert trace.check() == [] and trace.info["lost"] == {}
+        ends = {process.pid: [] for process in trace.processes}
+        for process in trace.processes:
+            for thread in process.threads:
+                for event in trace.events(thread=thread, kind="exception"):
+                    ends[process.pid].append(event.function.name)
+        assert sorted(map(tuple, ends.values())) == [(), ("raising", "inner", "outer", "<module>")]
+
+
 def test_multiprocessing_each_way(bench):
     ran = run(
         bench,

@@ -7,7 +7,26 @@ import pytest
 
 from vm_recording import here, load, recording
 
+import atf
+from atf._core import recorder
+from atf.recording import active
+
 OLD = sys.version_info < (3, 12)
+
+
+def test_hooks_go_when_the_recorder_ends_the_recording(tmp_path):
+    """As after --duration: the program runs on and pays nothing more; a new recording sees its calls again."""
+    names = load("def tick(): pass\ndef main(n):\n    for _ in range(n): tick()\n")
+    with atf.record(None, include=["shapes*"]):
+        assert recorder.mechanism() != ""
+        names["main"](10)
+        active().segments.segments.stop()
+        for _ in range(100):  # the interpreter comes to what it was asked for between two instructions
+            names["main"](10)
+        assert recorder.mechanism() == ""
+    with recording(tmp_path) as recorded:
+        names["main"](10)
+    assert recorded.lines().count("  call tick") == 10
 
 
 class Switch:

@@ -117,9 +117,59 @@ def test_resume_cuts_a_footer_whose_header_was_not_written(session, tmp_path, wr
     again.detach()
 
 
+def abandoned(session, tmp_path, *, details):
+    """A drain that wrote 40 records of one thread and ended without a word; some of them with details."""
+    first = drain.Drain(flush_ns=0)
+    source = drain.Source(session.segments, tmp_path)
+    first.add(source)
+    for number in range(40):
+        recorder.event("tick", n=number) if details else recorder.record(4, 1)
+    first.start()
+    while source.totals["events"] < 40:
+        os.sched_yield()
+    first.join()
+    first.drop(source)
+
+
+def test_resume_leaves_files_alone_that_it_cannot_go_on_with(session, tmp_path):
+    """FORBIDDEN: the files of a dead recorder emptied, or rings let go, because its detail file cannot be opened."""
+    abandoned(session, tmp_path, details=True)
+    there = (tmp_path / "thread_0" / "index.atf").read_bytes()
+    (tmp_path / "thread_0" / "detail.atf").rename(tmp_path / "kept")
+    (tmp_path / "thread_0" / "detail.atf").mkdir()
+    write(30)
+    recorder.close_session()
+    second, source = drain.Drain(), drain.Source(session.segments, tmp_path, resume=True)
+    second.add(source)
+    second.finish(source, dead=True)
+    assert source.totals["refused"] == 1 and "directory" in source.totals["disk_error"]
+    assert (tmp_path / "thread_0" / "index.atf").read_bytes() == there
+    (tmp_path / "thread_0" / "detail.atf").rmdir()
+    (tmp_path / "kept").rename(tmp_path / "thread_0" / "detail.atf")
+    third, again = drain.Drain(), drain.Source(session.segments, tmp_path, resume=True)
+    third.add(again)
+    third.finish(again, dead=True)
+    assert again.totals["refused"] == 0 and again.totals["disk_error"] is None
+    assert index(tmp_path).events["event_kind"].tolist() == [4] * 70
+
+
+def test_a_refused_detail_is_told_though_its_event_was_written(session, tmp_path):
+    """FORBIDDEN: a detail that the disk refused, and no word of it."""
+    (tmp_path / "thread_0" / "detail.atf").mkdir(parents=True)
+    engine, source = drain.Drain(), drain.Source(session.segments, tmp_path)
+    engine.add(source)
+    recorder.event("tick", n=1)
+    recorder.close_session()
+    engine.finish(source)
+    (one,) = source.threads()
+    assert (one["events"], one["details"], one["details_lost"]) == (1, 0, 1) and "directory" in source.totals["disk_error"]
+
+
 def test_a_directory_that_cannot_be(session, tmp_path):
     with pytest.raises(OutputError):
         drain.Source(session.segments, "x" * 5000)
+    with pytest.raises(OutputError, match="no such directory"):
+        drain.Source(session.segments, tmp_path / "nowhere")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the size of files")
