@@ -92,12 +92,14 @@ atf_arena *atf_arena_new(uint64_t low, uint64_t high, uint32_t functions)
 
 void atf_arena_close(atf_arena *a) { atf_call(SYS_mprotect, (long)a->start, a->end - a->start, PROT_READ | PROT_EXEC, 0, 0, 0); }
 
-static void branch(uint8_t *at, uint8_t op, const uint8_t *target)
+/* Five bytes to `out` that will stand at `at`. */
+static void branch_at(uint8_t *out, const uint8_t *at, uint8_t op, const uint8_t *target)
 {
     int32_t d = (int32_t)(target - (at + 5));
-    *at = op;
-    memcpy(at + 1, &d, 4);
+    *out = op;
+    memcpy(out + 1, &d, 4);
 }
+static void branch(uint8_t *at, uint8_t op, const uint8_t *target) { branch_at(at, at, op, target); }
 
 int atf_stub_build(atf_arena *a, uint8_t *code, uint32_t size, uint32_t room, uint64_t id, uint32_t flags, void *wrapper, atf_hook *h)
 {
@@ -125,7 +127,7 @@ int atf_stub_build(atf_arena *a, uint8_t *code, uint32_t size, uint32_t room, ui
     h->address = code;
     h->stub = s;
     memcpy(h->original, code, ATF_PATCH_BYTES);
-    branch(h->patch, 0xE9, s);
+    branch_at(h->patch, code, 0xE9, s);
     a->at = s + (STUB_BODY + h->moved.bytes + 15) / 16 * 16;
     return 0;
 }
