@@ -58,7 +58,7 @@ def build_agent():
             subprocess.run([*os.environ.get("CC", "gcc").split(), *AGENT_FLAGS, *map(str, files), "-o", str(target), *link], check=True)
 
 
-if (sys.platform, platform.machine()) == ("linux", "x86_64") and not {"clean", "sdist", "egg_info"} & set(sys.argv):
+if AGENT.is_dir() and (sys.platform, platform.machine()) == ("linux", "x86_64") and not {"clean", "sdist", "egg_info"} & set(sys.argv):
     build_agent()
 
 
