@@ -7,7 +7,7 @@
 #define STUB_MOST (STUB_BODY + ATF_MOVED_MAX)
 
 extern const uint8_t atf_hot_begin[], atf_hot_enter[], atf_hot_entry_only[], atf_hot_leave[], atf_hot_literals[], atf_hot_end[];
-extern const uint64_t atf_hot_cs[3][3];
+extern const uint64_t atf_hot_cs[3][3], atf_hot_offsets[6];
 
 /* As the assembly has them. */
 typedef struct atf_rseq_cs {
@@ -15,11 +15,10 @@ typedef struct atf_rseq_cs {
     uint64_t start, length, abort;
 } atf_rseq_cs;
 typedef struct atf_literals {
-    int64_t fast, rseq; /* offsets from the thread pointer */
-    uint64_t enter, leave;
     atf_rseq_cs cs[3];
+    uint64_t enter, leave;
 } atf_literals;
-_Static_assert(sizeof(atf_literals) == 128, "literals");
+_Static_assert(sizeof(atf_literals) == 112, "literals");
 
 /* glibc registers an rseq area for every thread, at a constant distance from the thread pointer. */
 extern const int64_t __rseq_offset __attribute__((weak));
@@ -76,8 +75,9 @@ atf_arena *atf_arena_new(uint64_t low, uint64_t high, uint32_t functions)
     memcpy(p, atf_hot_begin, code);
     atf_literals l = {0};
     char *thread = __builtin_thread_pointer();
-    l.fast = (char *)&atf_agent_fast - thread;
-    l.rseq = atf_rseq_by_libc() ? __rseq_offset + 8 : (char *)&atf_agent_rseq.sequence - thread;
+    int32_t fast = (int32_t)((char *)&atf_agent_fast - thread);
+    int32_t sequence = (int32_t)(atf_rseq_by_libc() ? __rseq_offset + 8 : (char *)&atf_agent_rseq.sequence - thread);
+    for (int i = 0; i < 6; i++) memcpy(p + atf_hot_offsets[i] - 4, i < 3 ? &fast : &sequence, 4);
     l.enter = (uint64_t)(uintptr_t)atf_agent_enter;
     l.leave = (uint64_t)(uintptr_t)atf_agent_leave;
     for (int i = 0; i < 3; i++) l.cs[i] = (atf_rseq_cs){0, 0, (uint64_t)p + atf_hot_cs[i][0], atf_hot_cs[i][1] - atf_hot_cs[i][0], (uint64_t)p + atf_hot_cs[i][2]};
