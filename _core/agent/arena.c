@@ -49,13 +49,12 @@ static void *map_near(uint64_t low, uint64_t high, uint64_t bytes)
 {
     uint64_t least = high > REACH ? high - REACH : 0x10000, most = low + REACH - bytes;
     for (uint64_t at = (low - bytes) & ~4095ull; at >= least && at < low;) {
-        uint64_t from = 0, to = 0, block = at, found = 0;
-        for (uint64_t p = at; p < at + bytes && !found; p += bytes < 1 << 20 ? 4096 : 65536) found = atf_block_home(p, &from, &to), block = from;
-        if (!found) {
-            void *p = map_at(at, bytes);
-            if (p) return p;
-            block = at;
-        }
+        uint64_t from = 0, to = 0;
+        void *p = map_at(at, bytes);
+        if (p) return p;
+        uint64_t probe = at + bytes - 4096; /* what is in the way, from above */
+        while (probe >= at && !atf_block_home(probe, &from, &to)) probe -= 4096;
+        uint64_t block = probe >= at ? from : at;
         if (block < bytes + least) break;
         at = (block - bytes) & ~4095ull;
     }
@@ -131,4 +130,11 @@ int atf_stub_build(atf_arena *a, uint8_t *code, uint32_t size, uint32_t room, ui
     branch_at(h->patch, code, 0xE9, s);
     a->at = s + (STUB_BODY + h->moved.bytes + 15) / 16 * 16;
     return 0;
+}
+
+/* A shadow stack of the processor's would take our return addresses for an attack. */
+int atf_shadow_stack(void)
+{
+    uint64_t features = 0;
+    return atf_call(SYS_arch_prctl, 0x5005 /* ARCH_SHSTK_STATUS */, (long)&features, 0, 0, 0, 0) == 0 && (features & 1);
 }

@@ -21,7 +21,6 @@ static struct {
     uint32_t active, release, arrived, left, inside;
 } now;
 static uint32_t tids[THREADS_MOST];
-int atf_in_arena(uint64_t address);
 
 static void moved_on(ucontext_t *u)
 {
