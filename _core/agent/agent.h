@@ -1,0 +1,76 @@
+/* Inside of the agent: what its files share. Never includes Python.h. */
+#ifndef ATF_AGENT_H
+#define ATF_AGENT_H
+#include "plan.h"
+#include "relocate.h"
+#include "thread.h"
+
+#define ATF_PUBLIC __attribute__((visibility("default")))
+#define ATF_IE __attribute__((tls_model("initial-exec"), visibility("hidden")))
+
+/* ---- record.c ---- */
+/* The thread's block while its record path is ready, else NULL: the only thing the assembly asks first. */
+extern _Thread_local atf_agent_thread *atf_agent_fast ATF_IE;
+extern _Thread_local uint64_t atf_agent_no_rseq ATF_IE; /* where the sequence pointer goes when the kernel gave us no rseq */
+
+uint32_t atf_agent_enter(uint64_t *slot, const uint8_t *stub);
+uint64_t atf_agent_leave(uint64_t *slot);
+void atf_agent_frames_back(uint64_t above);  /* gives return addresses of this stack's frames back: an unwinder comes */
+void atf_agent_frames_again(uint64_t above); /* takes them again; frames below `above` ended by an exception */
+void atf_agent_record_open(void);            /* once in a process */
+int atf_agent_record_begin(atf_control *c, atf_registry *r, atf_global_lane *g);
+uint64_t atf_agent_quiet(uint64_t on); /* 1: what this thread calls is not traced; returns what to pass to end that */
+int atf_agent_record_end(void); /* 0: some thread is at work in the agent, the segments stay */
+extern atf_plan atf_agent_counts; /* only `skipped` and `orphans` */
+
+/* ---- producer_in_agent.c ---- */
+extern _Thread_local atf_thread *atf_agent_mine ATF_IE;
+
+/* ---- block.c: memory of a thread ---- */
+long atf_call(long number, long a, long b, long c, long d, long e, long f); /* a system call; minus errno; touches no errno */
+atf_agent_thread *atf_block_first(void); /* list of all, by ->next */
+atf_agent_thread *atf_block_new(void);
+int atf_block_home(uint64_t sp, uint64_t *low, uint64_t *high); /* the mapping around an address */
+
+/* ---- orphans.c: frames off the order of the shadow stack, of all threads ---- */
+void atf_orphan_put(const atf_frame *f);
+int atf_orphan_take(uint64_t slot, atf_frame *f);
+/* Calls `each` for every orphan whose slot lies in [low, high). */
+void atf_orphan_each(uint64_t low, uint64_t high, void (*each)(atf_frame *f));
+
+/* ---- arena.c: stubs near the code they trace ---- */
+typedef struct atf_arena {
+    uint8_t *start, *at, *end;
+    struct atf_arena *next;
+} atf_arena;
+
+/* For code in [low, high), with room for `functions` stubs; NULL: no memory near enough. Writable until closed. */
+atf_arena *atf_arena_new(uint64_t low, uint64_t high, uint32_t functions);
+void atf_arena_close(atf_arena *a);
+
+typedef struct atf_hook {
+    uint8_t *address;
+    uint8_t *stub;
+    uint8_t original[ATF_PATCH_BYTES], patch[ATF_PATCH_BYTES];
+    uint8_t active;
+    atf_moved moved;
+    uint32_t reserved;
+    atf_plan_function *function; /* NULL: one of the agent's own */
+} atf_hook;
+
+/* Builds a stub for `code`; 0 or an atf_fn_reason. `wrapper`: C code to call instead of tracing. */
+int atf_stub_build(atf_arena *a, uint8_t *code, uint32_t size, uint32_t room, uint64_t id, uint32_t flags, void *wrapper, atf_hook *h);
+
+/* ---- patch.c ---- */
+/* Writes the patch (or the original bytes) of n hooks, sorted by address; `live`: with the other threads stopped.
+ * `stopped` is called while they stand. 0 or an atf_plan_error. */
+int atf_patch_all(atf_hook **hooks, uint32_t n, int put, int live, void (*stopped)(void), atf_plan *report);
+
+/* ---- unwind.c ---- */
+void *atf_wrapper_of(uint32_t role, uint8_t ***original);
+int atf_wrapper_library(uint32_t role, uint8_t **address, uint32_t *size);
+
+/* ---- plain.c: what the slow paths call instead of libc ---- */
+void *memcpy(void *restrict to, const void *restrict from, size_t n);
+void *memset(void *to, int value, size_t n);
+#endif

@@ -1,0 +1,133 @@
+/* Stubs: memory within reach of the code they trace, the record path's copy at its head, and one stub after another. */
+#include "agent.h"
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#define REACH 0x7FF00000ull /* of a 32-bit displacement, less a margin */
+#define STUB_MOST (STUB_BODY + ATF_MOVED_MAX)
+
+extern const uint8_t atf_hot_begin[], atf_hot_enter[], atf_hot_entry_only[], atf_hot_leave[], atf_hot_literals[], atf_hot_end[];
+extern const uint64_t atf_hot_cs[3][3];
+
+/* As the assembly has them. */
+typedef struct atf_rseq_cs {
+    uint32_t version, flags;
+    uint64_t start, length, abort;
+} atf_rseq_cs;
+typedef struct atf_literals {
+    int64_t fast, rseq; /* offsets from the thread pointer */
+    uint64_t enter, leave;
+    atf_rseq_cs cs[3];
+} atf_literals;
+_Static_assert(sizeof(atf_literals) == 128, "literals");
+
+/* glibc registers an rseq area for every thread, at a constant distance from the thread pointer. */
+extern const int64_t __rseq_offset __attribute__((weak));
+extern const unsigned __rseq_size __attribute__((weak));
+
+static atf_arena *arenas;
+
+int atf_in_arena(uint64_t address)
+{
+    for (atf_arena *a = __atomic_load_n(&arenas, __ATOMIC_ACQUIRE); a; a = a->next)
+        if (address >= (uint64_t)a->start && address < (uint64_t)a->end) return 1;
+    return 0;
+}
+
+static void *map_at(uint64_t at, uint64_t bytes)
+{
+    long got = atf_call(SYS_mmap, (long)at, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (got < 0 && got > -4096) return NULL;
+    if ((uint64_t)got == at) return (void *)got;
+    atf_call(SYS_munmap, got, (long)bytes, 0, 0, 0, 0); /* a kernel that does not know the flag */
+    return NULL;
+}
+
+/* The free place nearest to the code: just below a mapping, so that neither a heap nor a stack runs into it. */
+static void *map_near(uint64_t low, uint64_t high, uint64_t bytes)
+{
+    uint64_t least = high > REACH ? high - REACH : 0x10000, most = low + REACH - bytes;
+    for (uint64_t at = (low - bytes) & ~4095ull; at >= least && at < low;) {
+        uint64_t from = 0, to = 0, block = at, found = 0;
+        for (uint64_t p = at; p < at + bytes && !found; p += bytes < 1 << 20 ? 4096 : 65536) found = atf_block_home(p, &from, &to), block = from;
+        if (!found) {
+            void *p = map_at(at, bytes);
+            if (p) return p;
+            block = at;
+        }
+        if (block < bytes + least) break;
+        at = (block - bytes) & ~4095ull;
+    }
+    for (uint64_t at = most & ~4095ull; at > high && at > most - (1ull << 30); at -= bytes + (16 << 20)) {
+        void *p = map_at(at & ~4095ull, bytes);
+        if (p) return p;
+    }
+    return NULL;
+}
+
+atf_arena *atf_arena_new(uint64_t low, uint64_t high, uint32_t functions)
+{
+    uint64_t bytes = (4096 + (uint64_t)functions * (STUB_MOST + 16) + sizeof(atf_arena) + 4095) / 4096 * 4096;
+    uint8_t *p = map_near(low, high, bytes);
+    if (!p) return NULL;
+    size_t code = (size_t)(atf_hot_end - atf_hot_begin);
+    memcpy(p, atf_hot_begin, code);
+    atf_literals l = {0};
+    char *thread = __builtin_thread_pointer();
+    int rseq = &__rseq_size && __rseq_size >= 20;
+    l.fast = (char *)&atf_agent_fast - thread;
+    l.rseq = rseq ? __rseq_offset + 8 : (char *)&atf_agent_no_rseq - thread;
+    l.enter = (uint64_t)(uintptr_t)atf_agent_enter;
+    l.leave = (uint64_t)(uintptr_t)atf_agent_leave;
+    for (int i = 0; i < 3; i++) l.cs[i] = (atf_rseq_cs){0, 0, (uint64_t)p + atf_hot_cs[i][0], atf_hot_cs[i][1] - atf_hot_cs[i][0], (uint64_t)p + atf_hot_cs[i][2]};
+    memcpy(p + (atf_hot_literals - atf_hot_begin), &l, sizeof l);
+    atf_arena *a = (atf_arena *)(p + bytes) - 1;
+    a->start = p;
+    a->at = p + (code + 63) / 64 * 64;
+    a->end = p + bytes;
+    a->next = arenas;
+    __atomic_store_n(&arenas, a, __ATOMIC_RELEASE);
+    return a;
+}
+
+void atf_arena_close(atf_arena *a) { atf_call(SYS_mprotect, (long)a->start, a->end - a->start, PROT_READ | PROT_EXEC, 0, 0, 0); }
+
+/* Five bytes to `out` that will stand at `at`. */
+static void branch_at(uint8_t *out, const uint8_t *at, uint8_t op, const uint8_t *target)
+{
+    int32_t d = (int32_t)(target - (at + 5));
+    *out = op;
+    memcpy(out + 1, &d, 4);
+}
+static void branch(uint8_t *at, uint8_t op, const uint8_t *target) { branch_at(at, at, op, target); }
+
+int atf_stub_build(atf_arena *a, uint8_t *code, uint32_t size, uint32_t room, uint64_t id, uint32_t flags, void *wrapper, atf_hook *h)
+{
+    uint8_t *s = a->at, *hot = a->start;
+    if (s + STUB_MOST > a->end - sizeof(atf_arena)) return ATF_WHY_REACH;
+    int why = atf_relocate(code, size, room, s + STUB_BODY, &h->moved);
+    if (why) return why;
+    memset(s, 0xCC, STUB_BODY);
+    if (wrapper) {
+        memcpy(s, "\xFF\x25\x02\x00\x00\x00", 6); /* jmp *2(%rip) */
+        memcpy(s + 8, &wrapper, 8);
+    } else if (flags & STUB_ENTRY_ONLY) {
+        branch(s, 0xE8, hot + (atf_hot_entry_only - atf_hot_begin));
+        branch(s + 5, 0xE9, s + STUB_BODY);
+    } else {
+        branch(s, 0xE8, hot + (atf_hot_enter - atf_hot_begin));
+        memcpy(s + 5, "\x48\x8D\x64\x24\x08", 5); /* lea 8(%rsp), %rsp: the call below writes over the return address */
+        branch(s + 10, 0xE8, s + STUB_BODY);
+        branch(s + STUB_RET_BODY, 0xE9, hot + (atf_hot_leave - atf_hot_begin));
+    }
+    if (!wrapper) {
+        memcpy(s + STUB_FLAGS, &flags, 4);
+        memcpy(s + STUB_ID, &id, 8);
+    }
+    h->address = code;
+    h->stub = s;
+    memcpy(h->original, code, ATF_PATCH_BYTES);
+    branch_at(h->patch, code, 0xE9, s);
+    a->at = s + (STUB_BODY + h->moved.bytes + 15) / 16 * 16;
+    return 0;
+}

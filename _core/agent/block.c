@@ -1,0 +1,102 @@
+/* Memory of a thread: its block and its shadow stack, by plain system calls. Blocks of threads that are gone are used again. */
+#include "agent.h"
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define FRAMES_LEAST (64u << 10)
+#define FRAMES_MOST (4u << 20)
+
+static atf_agent_thread *blocks; /* of all threads that ever were, pushed by compare-exchange, never removed */
+
+long atf_call(long number, long a, long b, long c, long d, long e, long f)
+{
+    long result;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ __volatile__("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+    return result;
+}
+
+atf_agent_thread *atf_block_first(void) { return __atomic_load_n(&blocks, __ATOMIC_ACQUIRE); }
+
+static int hex(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
+
+/* Reads /proc/self/maps piece by piece: only the two addresses at the head of each line matter. */
+int atf_block_home(uint64_t sp, uint64_t *low, uint64_t *high)
+{
+    char text[512];
+    long fd = atf_call(SYS_openat, -100, (long)"/proc/self/maps", 0x80000, 0, 0, 0), n;
+    uint64_t bound[2] = {0, 0};
+    int field = 0, found = 0;
+    if (fd < 0) return 0;
+    while (!found && (n = atf_call(SYS_read, fd, (long)text, sizeof text, 0, 0, 0)) > 0)
+        for (long i = 0; i < n; i++) {
+            int digit = field < 2 ? hex(text[i]) : -1;
+            if (text[i] == '\n') field = 0, bound[0] = bound[1] = 0;
+            else if (digit >= 0) bound[field] = bound[field] << 4 | (uint64_t)digit;
+            else if (field < 2 && ++field == 2 && sp >= bound[0] && sp < bound[1]) {
+                *low = bound[0], *high = bound[1], found = 1;
+                break;
+            }
+        }
+    atf_call(SYS_close, fd, 0, 0, 0, 0, 0);
+    return found;
+}
+
+static void clear(atf_agent_thread *t)
+{
+    atf_agent_thread keep = *t;
+    memset(t, 0, sizeof *t);
+    t->bytes = keep.bytes;
+    t->next = keep.next;
+    t->bottom = t->top = (atf_frame *)((char *)t + 4096);
+    t->bottom->slot = INT64_MAX; /* above every address: the first frame always lies below */
+}
+
+/* A thread that is over and whose id nobody has now. */
+static atf_agent_thread *reused(uint32_t pid)
+{
+    for (atf_agent_thread *t = atf_block_first(); t; t = t->next) {
+        if (atf_load_acquire32(&t->finished) != 1 || atf_call(SYS_tgkill, pid, t->tid, 0, 0, 0, 0) != -3 /* ESRCH */) continue;
+        if (atf_cas_acq_rel32(&t->finished, 1, 2)) return t;
+    }
+    return NULL;
+}
+
+atf_agent_thread *atf_block_new(void)
+{
+    uint64_t sp = (uint64_t)(uintptr_t)__builtin_frame_address(0), low = 0, high = 0, frames = FRAMES_LEAST;
+    uint32_t pid = (uint32_t)atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+    atf_agent_thread *t = reused(pid);
+    if (atf_block_home(sp, &low, &high)) {
+        struct rlimit64 limit = {0, 0};
+        atf_call(SYS_prlimit64, 0, RLIMIT_STACK, 0, (long)&limit, 0, 0);
+        uint64_t most = limit.rlim_cur > 1u << 30 ? 1u << 30 : limit.rlim_cur;
+        if ((uint32_t)atf_call(SYS_gettid, 0, 0, 0, 0, 0, 0) == pid && high - low < most) low = high - most; /* the first stack grows */
+        frames = (high - low) / 16; /* no frame is smaller */
+    }
+    frames = frames < FRAMES_LEAST ? FRAMES_LEAST : frames > FRAMES_MOST ? FRAMES_MOST : frames;
+    uint64_t bytes = (2 * 4096 + (frames + 2) * sizeof(atf_frame) + 4095) / 4096 * 4096;
+    if (t && t->bytes < bytes) {
+        atf_store_release32(&t->finished, 1);
+        t = NULL;
+    }
+    if (!t) {
+        long at = atf_call(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (at < 0 && at > -4096) return NULL;
+        atf_call(SYS_madvise, at, 4096, MADV_WIPEONFORK, 0, 0, 0);
+        t = (atf_agent_thread *)(at + 4096);
+        t->bytes = bytes;
+        t->next = atf_block_first();
+        while (!__atomic_compare_exchange_n(&blocks, &t->next, t, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {}
+    }
+    clear(t);
+    atf_frame *last = (atf_frame *)((char *)t - 4096 + t->bytes) - 1;
+    last->wall = 1;
+    t->home_low = low, t->home_high = high;
+    t->tid = (uint32_t)atf_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+    return t;
+}

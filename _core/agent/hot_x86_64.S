@@ -1,0 +1,240 @@
+/* The record path. One position-independent block, copied once into every stub arena (within reach of the code that it traces),
+ * with a table of literals behind it. It changes no flag and no vector register: only mov, lea, not, bswap, jrcxz.
+ * Registers are saved below the stack pointer, which a signal leaves alone (128 bytes) and the function has not used yet.
+ *
+ * Between `cs` and the store that commits a record runs a restartable sequence (rseq): a signal or a preemption in it sends the
+ * thread back to `arm`, so that a handler's records stand whole before the one that was begun, in the order of time. */
+#include "thread.h"
+        .section .text
+        .globl atf_hot_begin, atf_hot_enter, atf_hot_entry_only, atf_hot_leave, atf_hot_literals, atf_hot_end
+        .hidden atf_hot_begin, atf_hot_enter, atf_hot_entry_only, atf_hot_leave, atf_hot_literals, atf_hot_end
+        .globl atf_hot_cs
+        .hidden atf_hot_cs
+
+        .macro SAVE
+        mov     %rax, -8(%rsp)
+        mov     %rcx, -16(%rsp)
+        mov     %rdx, -24(%rsp)
+        mov     %r10, -32(%rsp)
+        mov     %r11, -40(%rsp)
+        .endm
+        .macro RESTORE
+        mov     -8(%rsp), %rax
+        mov     -16(%rsp), %rcx
+        mov     -24(%rsp), %rdx
+        mov     -32(%rsp), %r10
+        mov     -40(%rsp), %r11
+        .endm
+
+        /* r11: the thread, r10: its top frame; or to `slow`: none is ready, or the session changed. */
+        .macro THREAD slow
+        mov     .Ltls(%rip), %rcx
+        mov     %fs:(%rcx), %rcx
+        jrcxz   \slow
+        mov     %rcx, %r11
+        mov     T_GATE(%rcx), %rax
+        mov     (%rax), %eax
+        mov     T_SEEN(%rcx), %ecx
+        lea     -T_SEEN_BIAS(%rcx,%rax), %ecx
+        mov     T_TOP(%r11), %r10
+        jrcxz   1f
+        jmp     \slow
+1:
+        .endm
+
+        /* To `slow` unless the new frame's return slot (at \at from rsp) lies below the top frame's: addresses have their top byte
+         * zero, so the top byte of the difference says which. */
+        .macro BELOW_TOP at, slow
+        mov     E_SLOT(%r10), %rcx
+        not     %rcx
+        lea     \at+1(%rsp,%rcx), %rcx
+        bswap   %rcx
+        movzbl  %cl, %ecx
+        jrcxz   \slow
+        .endm
+
+        /* Writes one record: r11 thread; \word its kind; ends with the commit. Clobbers rax, rcx, rdx. */
+        .macro RECORD n, word, full, stub, depth
+.Larm\n:
+        lea     .Lcs\n(%rip), %rax
+        mov     .Lrseq(%rip), %rcx
+        mov     %rax, %fs:(%rcx)
+.Lcs\n\()_start:
+        mov     T_HEAD(%r11), %rax
+        mov     (%rax), %rdx
+        mov     T_NEGCAP(%r11), %rcx
+        lea     (%rcx,%rdx), %rcx
+        jrcxz   \full
+        lea     (,%rdx,8), %rdx
+        mov     T_BASE(%r11), %rcx
+        lea     (%rcx,%rdx,4), %rcx
+        rdtsc
+        mov     %eax, (%rcx)
+        mov     %edx, 4(%rcx)
+        mov     \stub, %rax
+        mov     STUB_ID-STUB_RET_ENTER(%rax), %rax
+        mov     %rax, 8(%rcx)
+        mov     \word(%r11), %rax
+        mov     %rax, 16(%rcx)
+        mov     \depth, %eax
+        movl    $-1, 28(%rcx)
+        .ifc \n, 3
+        lea     1(%rax), %eax
+        .endif
+        mov     %eax, 24(%rcx)
+        mov     T_HEAD(%r11), %rcx
+        mov     (%rcx), %rax
+        lea     1(%rax), %rax
+        mov     %rax, (%rcx)
+.Lcs\n\()_end:
+        .endm
+
+        .balign 64
+atf_hot_begin:
+/* Called by a stub: [rsp] in the stub, [rsp + 8] the function's return address. */
+atf_hot_enter:
+        SAVE
+        THREAD  .Lenter_slow_1
+        BELOW_TOP 8, .Lenter_slow_1
+        mov     E_SIZE+E_WALL(%r10), %ecx
+        jrcxz   2f
+.Lenter_slow_1:
+        jmp     .Lenter_slow
+.Lenter_full:
+        movq    $0, E_SLOT(%r10)
+        lea     -E_SIZE(%r10), %r10
+        mov     %r10, T_TOP(%r11)
+        jmp     .Lenter_slow
+2:      mov     E_DEPTH(%r10), %ecx
+        lea     E_SIZE(%r10), %r10
+        mov     %r10, T_TOP(%r11)       /* reserved first: a handler in between pushes above */
+        lea     8(%rsp), %rax
+        mov     %rax, E_SLOT(%r10)
+        mov     8(%rsp), %rax
+        mov     %rax, E_RET(%r10)
+        mov     (%rsp), %rax
+        mov     %rax, E_STUB(%r10)
+        lea     1(%rcx), %ecx
+        mov     %ecx, E_DEPTH(%r10)
+        RECORD  1, T_CALL, .Lenter_full, E_STUB(%r10), E_DEPTH(%r10)
+        RESTORE
+        ret
+
+        .balign 64
+/* Where a function returns to: rsp stands behind its return slot. */
+atf_hot_leave:
+        lea     -8(%rsp), %rsp
+        SAVE
+        THREAD  .Lleave_slow_1
+        mov     E_SLOT(%r10), %rcx
+        not     %rcx
+        lea     1(%rsp,%rcx), %rcx
+        jrcxz   2f
+.Lleave_slow_1:
+        jmp     .Lleave_slow
+2:      RECORD  2, T_RETURN, .Lleave_full, E_STUB(%r10), E_DEPTH(%r10)
+        mov     E_RET(%r10), %rax
+        mov     %rax, (%rsp)
+        movq    $0, E_SLOT(%r10)
+        lea     -E_SIZE(%r10), %r10
+        mov     %r10, T_TOP(%r11)
+        RESTORE
+        ret
+.Lleave_full:
+        jmp     .Lleave_slow
+
+        .balign 64
+atf_hot_entry_only:
+        SAVE
+        THREAD  .Lentry_slow_1
+        BELOW_TOP 8, .Lentry_slow_1
+        jmp     2f
+.Lentry_slow_1:
+        jmp     .Lenter_slow
+2:      RECORD  3, T_CALL, .Lentry_full, (%rsp), E_DEPTH(%r10)
+        RESTORE
+        ret
+.Lentry_full:
+        jmp     .Lenter_slow
+
+        /* An aborted sequence comes here; the word before is what the kernel asks for. */
+        .long   0x53053053
+.Lcs1_abort:
+        jmp     .Larm1
+        .long   0x53053053
+.Lcs2_abort:
+        jmp     .Larm2
+        .long   0x53053053
+.Lcs3_abort:
+        jmp     .Larm3
+
+        .macro TO_C literal
+        lea     -40(%rsp), %rsp
+        push    %rsi
+        push    %rdi
+        push    %r8
+        push    %r9
+        push    %rbx
+        pushfq
+        .endm
+        .macro FROM_C
+        mov     %rbx, %rsp
+        .endm
+        .macro BACK
+        popfq
+        pop     %rbx
+        pop     %r9
+        pop     %r8
+        pop     %rdi
+        pop     %rsi
+        lea     40(%rsp), %rsp
+        RESTORE
+        .endm
+
+.Lenter_slow:
+        TO_C
+        lea     96(%rsp), %rdi
+        mov     88(%rsp), %rsi
+        mov     %rsp, %rbx
+        and     $-16, %rsp
+        cld
+        call    *.Lenter_c(%rip)
+        FROM_C
+        test    %eax, %eax
+        jnz     1f
+        addq    $(STUB_BODY - STUB_RET_ENTER), 88(%rsp) /* not traced: straight to the moved instructions */
+1:      BACK
+        ret
+
+.Lleave_slow:
+        TO_C
+        lea     88(%rsp), %rdi
+        mov     %rsp, %rbx
+        and     $-16, %rsp
+        cld
+        call    *.Lleave_c(%rip)
+        FROM_C
+        mov     %rax, 88(%rsp)
+        BACK
+        ret
+
+        /* Filled in for each copy, in the order of struct atf_literals. */
+        .balign 32
+atf_hot_literals:
+.Ltls:  .quad   0
+.Lrseq: .quad   0
+.Lenter_c: .quad 0
+.Lleave_c: .quad 0
+.Lcs1:  .fill   32, 1, 0
+.Lcs2:  .fill   32, 1, 0
+.Lcs3:  .fill   32, 1, 0
+atf_hot_end:
+
+        /* start, commit and abort of each sequence, from the block's begin */
+        .section .rodata
+        .balign 8
+atf_hot_cs:
+        .quad   .Lcs1_start - atf_hot_begin, .Lcs1_end - atf_hot_begin, .Lcs1_abort - atf_hot_begin
+        .quad   .Lcs2_start - atf_hot_begin, .Lcs2_end - atf_hot_begin, .Lcs2_abort - atf_hot_begin
+        .quad   .Lcs3_start - atf_hot_begin, .Lcs3_end - atf_hot_begin, .Lcs3_abort - atf_hot_begin
+        .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,88 @@
+/* Frames that left the order of their thread's shadow stack: of coroutines that were switched away, of code below a signal
+ * handler's own stack. Found again by the address of their return slot, from whichever thread returns through it. A table with
+ * open addressing under a spin lock; who holds it is inside the agent, so no signal handler of the same thread asks for it. */
+#include "agent.h"
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+static uint32_t lock;
+static atf_frame *table;
+static uint64_t capacity, used; /* used: with removed ones (slot == GONE) */
+#define GONE 1u
+
+static void hold(void)
+{
+    while (!atf_cas_acq_rel32(&lock, 0, 1)) atf_pause();
+}
+static void let_go(void) { atf_store_release32(&lock, 0); }
+
+static uint64_t place(uint64_t slot) { return (slot >> 3) * 0x9E3779B97F4A7C15u >> 20; }
+
+static void put(const atf_frame *f)
+{
+    uint64_t i = place(f->slot), free_at = UINT64_MAX;
+    for (;; i++) {
+        atf_frame *at = &table[i & (capacity - 1)];
+        if (at->slot == f->slot) {
+            *at = *f; /* whoever stood there is long gone */
+            return;
+        }
+        if (at->slot == GONE && free_at == UINT64_MAX) free_at = i;
+        if (at->slot) continue;
+        if (free_at == UINT64_MAX) free_at = i, used++;
+        table[free_at & (capacity - 1)] = *f;
+        return;
+    }
+}
+
+static int grow(void)
+{
+    atf_frame *old = table;
+    uint64_t before = capacity, alive = 0;
+    for (uint64_t i = 0; i < before; i++) alive += old[i].slot > GONE;
+    uint64_t wanted = 1024;
+    while (wanted < alive * 4) wanted *= 2;
+    long at = atf_call(SYS_mmap, 0, (long)(wanted * sizeof(atf_frame)), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at < 0 && at > -4096) return 0;
+    table = (atf_frame *)at;
+    capacity = wanted, used = 0;
+    for (uint64_t i = 0; i < before; i++)
+        if (old[i].slot > GONE) put(&old[i]);
+    if (old) atf_call(SYS_munmap, (long)old, (long)(before * sizeof(atf_frame)), 0, 0, 0, 0);
+    return 1;
+}
+
+void atf_orphan_put(const atf_frame *f)
+{
+    hold();
+    if ((used + 1) * 2 <= capacity || grow()) put(f);
+    let_go();
+}
+
+int atf_orphan_take(uint64_t slot, atf_frame *f)
+{
+    int found = 0;
+    hold();
+    if (capacity)
+        for (uint64_t i = place(slot);; i++) {
+            atf_frame *at = &table[i & (capacity - 1)];
+            if (at->slot == slot) {
+                *f = *at;
+                at->slot = GONE;
+                found = 1;
+            }
+            if (found || !at->slot) break;
+        }
+    let_go();
+    return found;
+}
+
+void atf_orphan_each(uint64_t low, uint64_t high, void (*each)(atf_frame *f))
+{
+    hold();
+    for (uint64_t i = 0; i < capacity; i++)
+        if (table[i].slot >= low && table[i].slot < high) each(&table[i]);
+    let_go();
+}
+
+void atf_orphan_forked(void) { atf_store_release32(&lock, 0); }

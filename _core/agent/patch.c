@@ -1,0 +1,206 @@
+/* Changes code that other threads may be running: they are brought to a stop in a signal handler first, and one that stood among
+ * the bytes that changed goes on where these instructions stand now. While they stand, nothing is called that could need a lock
+ * of theirs: system calls only. */
+#include "agent.h"
+#include "../clock.h"
+#include <linux/futex.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+
+#define THREADS_MOST 16384
+#define STOP_WITHIN_NS 3000000000ull
+#define UNSEEN 0x7FFFFFFF
+
+static struct {
+    atf_hook **hooks;
+    uint32_t n;
+    int put;
+    uint32_t active, release, arrived, left, inside;
+} now;
+static uint32_t tids[THREADS_MOST];
+int atf_in_arena(uint64_t address);
+
+static void moved_on(ucontext_t *u)
+{
+    uint64_t rip = (uint64_t)u->uc_mcontext.gregs[REG_RIP];
+    uint32_t low = 0, high = now.n;
+    while (low < high) {
+        uint32_t mid = (low + high) / 2;
+        if ((uint64_t)now.hooks[mid]->address <= rip) low = mid + 1;
+        else high = mid;
+    }
+    if (!low) return;
+    atf_hook *h = now.hooks[low - 1];
+    uint64_t at = rip - (uint64_t)h->address;
+    if (!h->active || at == 0 || at >= ATF_PATCH_BYTES) return;
+    for (uint32_t i = 0; i < h->moved.count; i++)
+        if (h->moved.old_at[i] == at) u->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)(h->stub + STUB_BODY + h->moved.moved_at[i]);
+}
+
+static void stop_here(int number, siginfo_t *info, void *context)
+{
+    (void)number, (void)info;
+    if (!atf_load_acquire32(&now.active)) return; /* came late: nobody waits for it */
+    if (atf_in_arena((uint64_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP])) atf_add_acq_rel32(&now.inside, 1);
+    atf_add_acq_rel32(&now.arrived, 1);
+    while (!atf_load_acquire32(&now.release)) atf_call(SYS_futex, (long)&now.release, FUTEX_WAIT_PRIVATE, 0, 0, 0, 0);
+    if (now.put) moved_on(context);
+    atf_add_acq_rel32(&now.left, 1);
+}
+
+/* A signal that nobody uses, from now on ours; 0: there is none. */
+static int take_signal(void)
+{
+    struct sigaction act = {0}, old;
+    act.sa_sigaction = stop_here;
+    act.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+    sigfillset(&act.sa_mask);
+    for (int s = SIGRTMAX - 2; s > SIGRTMIN; s--)
+        if (sigaction(s, NULL, &old) == 0 && !(old.sa_flags & SA_SIGINFO) && old.sa_handler == SIG_DFL) return sigaction(s, &act, NULL) == 0 ? s : 0;
+    return 0;
+}
+
+/* Whether the thread blocks the signal, or is over. */
+static int deaf(uint32_t tid, int number)
+{
+    char path[64] = "/proc/self/task/", text[4096], digits[12];
+    int n = 16, d = 0;
+    for (uint32_t v = tid; v; v /= 10) digits[d++] = (char)('0' + v % 10);
+    while (d) path[n++] = digits[--d];
+    memcpy(path + n, "/status", 8);
+    long fd = atf_call(SYS_openat, -100, (long)path, 0x80000, 0, 0, 0);
+    if (fd < 0) return 1;
+    long got = atf_call(SYS_read, fd, (long)text, sizeof text - 1, 0, 0, 0);
+    atf_call(SYS_close, fd, 0, 0, 0, 0, 0);
+    for (long i = 0; i + 24 < got; i++) {
+        if (memcmp(text + i, "\nState:\tZ", 9) == 0 || memcmp(text + i, "\nState:\tX", 9) == 0) return 1;
+        if (memcmp(text + i, "\nSigBlk:\t", 9) != 0) continue;
+        uint64_t mask = 0;
+        for (long k = i + 9; k < got && text[k] != '\n'; k++) mask = mask << 4 | (uint64_t)(text[k] >= 'a' ? text[k] - 'a' + 10 : text[k] - '0');
+        return mask >> (number - 1) & 1;
+    }
+    return 0;
+}
+
+static int known(uint32_t tid, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (tids[i] == tid) return 1;
+    return 0;
+}
+
+struct entry64 {
+    uint64_t ino;
+    int64_t off;
+    uint16_t length;
+    uint8_t type;
+    char name[];
+};
+
+/* Signals every thread that was not yet; returns how many there were. */
+static uint32_t signal_all(int number, uint32_t *n, uint32_t *asked)
+{
+    static char buffer[32768];
+    uint32_t me = (uint32_t)atf_call(SYS_gettid, 0, 0, 0, 0, 0, 0), fresh = 0;
+    long pid = atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0), got;
+    long fd = atf_call(SYS_openat, -100, (long)"/proc/self/task", 0x90000, 0, 0, 0);
+    if (fd < 0) return 0;
+    while ((got = atf_call(SYS_getdents64, fd, (long)buffer, sizeof buffer, 0, 0, 0)) > 0)
+        for (long at = 0; at < got; at += ((struct entry64 *)(buffer + at))->length) {
+            uint32_t tid = 0;
+            for (const char *c = ((struct entry64 *)(buffer + at))->name; *c >= '0' && *c <= '9'; c++) tid = tid * 10 + (uint32_t)(*c - '0');
+            if (!tid || tid == me || *n == THREADS_MOST || known(tid, *n)) continue;
+            tids[(*n)++] = tid;
+            fresh++;
+            if (!deaf(tid, number) && atf_call(SYS_tgkill, pid, tid, number, 0, 0, 0) == 0) (*asked)++;
+        }
+    atf_call(SYS_close, fd, 0, 0, 0, 0, 0);
+    return fresh;
+}
+
+static int stop_others(int number, uint32_t *asked)
+{
+    uint64_t start = atf_clock_ns(CLOCK_MONOTONIC);
+    uint32_t n = 0;
+    for (;;) {
+        uint32_t fresh = signal_all(number, &n, asked);
+        if (!fresh && atf_load_acquire32(&now.arrived) >= *asked) return 1;
+        uint32_t spins = 0;
+        while (atf_load_acquire32(&now.arrived) < *asked) {
+            struct timespec nap = {0, 50000};
+            atf_call(SYS_nanosleep, (long)&nap, 0, 0, 0, 0, 0);
+            if (atf_clock_ns(CLOCK_MONOTONIC) - start > STOP_WITHIN_NS) return 0;
+            if (++spins % 100) continue;
+            uint32_t gone = 0; /* some may have ended before they took the signal */
+            long pid = atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+            for (uint32_t i = 0; i < n; i++) gone += tids[i] != UNSEEN && atf_call(SYS_tgkill, pid, tids[i], 0, 0, 0, 0) != 0;
+            if (atf_load_acquire32(&now.arrived) + gone >= *asked) {
+                *asked = atf_load_acquire32(&now.arrived);
+                break;
+            }
+        }
+    }
+}
+
+static void go_on(uint32_t asked)
+{
+    atf_store_release32(&now.release, 1);
+    atf_call(SYS_futex, (long)&now.release, FUTEX_WAKE_PRIVATE, UNSEEN, 0, 0, 0);
+    uint64_t start = atf_clock_ns(CLOCK_MONOTONIC);
+    while (atf_load_acquire32(&now.left) < asked && atf_clock_ns(CLOCK_MONOTONIC) - start < STOP_WITHIN_NS) {
+        struct timespec nap = {0, 50000};
+        atf_call(SYS_nanosleep, (long)&nap, 0, 0, 0, 0, 0);
+    }
+}
+
+static int protect(atf_hook **hooks, uint32_t n, int prot)
+{
+    uint64_t low = 0, high = 0; /* neighbours in one call */
+    for (uint32_t i = 0; i <= n; i++) {
+        uint64_t from = i < n ? (uint64_t)hooks[i]->address & ~4095ull : 0;
+        uint64_t to = i < n ? (((uint64_t)hooks[i]->address + ATF_PATCH_BYTES - 1) | 4095) + 1 : 0;
+        if (i < n && high && from <= high + 16 * 4096) {
+            uint64_t l = 0, h = 0; /* the gap between must be the same mapping */
+            if (from <= high || (atf_block_home(high - 1, &l, &h) && h >= to)) {
+                if (to > high) high = to;
+                continue;
+            }
+        }
+        if (high && atf_call(SYS_mprotect, (long)low, (long)(high - low), prot, 0, 0, 0) != 0) return 0;
+        low = from, high = to;
+    }
+    return 1;
+}
+
+int atf_patch_all(atf_hook **hooks, uint32_t n, int put, int live, void (*stopped)(void), atf_plan *report)
+{
+    static int number; /* kept with its handler: a thread that is late still takes it, whose default would end the process */
+    uint32_t asked = 0;
+    int error = 0;
+    if (!protect(hooks, n, PROT_READ | PROT_WRITE | PROT_EXEC)) return ATF_PLAN_E_MEMORY;
+    if (live) {
+        if (!number && !(number = take_signal())) return ATF_PLAN_E_THREADS;
+        now.hooks = hooks, now.n = n, now.put = put;
+        now.release = now.arrived = now.left = now.inside = 0;
+        atf_store_release32(&now.active, 1);
+    }
+    uint64_t start = atf_clock_ns(CLOCK_MONOTONIC);
+    if (live && !stop_others(number, &asked)) error = ATF_PLAN_E_THREADS;
+    if (!error) {
+        for (uint32_t i = 0; i < n; i++) {
+            memcpy(hooks[i]->address, put ? hooks[i]->patch : hooks[i]->original, ATF_PATCH_BYTES);
+            hooks[i]->active = (uint8_t)put;
+        }
+        if (stopped && !atf_load_acquire32(&now.inside)) stopped();
+    }
+    if (live) {
+        if (report) report->threads_stopped = asked, report->stop_ns = atf_clock_ns(CLOCK_MONOTONIC) - start;
+        atf_store_release32(&now.active, 0);
+        go_on(asked);
+    }
+    protect(hooks, n, PROT_READ | PROT_EXEC);
+    return error;
+}

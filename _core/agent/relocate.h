@@ -1,0 +1,19 @@
+/* Moves the instructions that a 5-byte jump will cover to another place, where they do the same.
+ * Never includes Python.h. */
+#ifndef ATF_RELOCATE_H
+#define ATF_RELOCATE_H
+#include <stdint.h>
+
+#define ATF_PATCH_BYTES 5
+#define ATF_MOVED_MAX 80 /* bytes that moved instructions and the jump behind them take at most */
+
+/* Where each moved instruction stands now: a thread that was stopped at old[i] goes on at moved[i]. */
+typedef struct atf_moved {
+    uint8_t bytes; /* written */
+    uint8_t count;
+    uint8_t old_at[ATF_PATCH_BYTES], moved_at[ATF_PATCH_BYTES]; /* offsets of instruction starts below ATF_PATCH_BYTES */
+} atf_moved;
+
+/* Moves from `code` (a function of `size` bytes, of which `room` bytes are readable) to `out`. Returns 0 or an atf_fn_reason. */
+int atf_relocate(const uint8_t *code, uint32_t size, uint32_t room, uint8_t *out, atf_moved *moved);
+#endif

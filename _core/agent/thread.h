@@ -1,0 +1,72 @@
+/* What the agent keeps for a thread, as C and the assembly of hot_x86_64.S see it. Offsets that both use are numbers here and are
+ * checked against the structs below. Never includes Python.h. */
+#ifndef ATF_AGENT_THREAD_H
+#define ATF_AGENT_THREAD_H
+
+#define T_GATE 0
+#define T_HEAD 8
+#define T_BASE 16
+#define T_NEGCAP 24
+#define T_CALL 32
+#define T_RETURN 40
+#define T_TOP 48
+#define T_SEEN -4096 /* in the page before: the kernel zeroes it in a forked child */
+#define T_SEEN_BIAS 0x40000000
+
+#define E_RET 0
+#define E_SLOT 8
+#define E_STUB 16
+#define E_DEPTH 24
+#define E_WALL 28
+#define E_SIZE 32
+
+/* A stub: 32 bytes, then the moved instructions. `call enter` pushes stub + STUB_RET_ENTER, by which a stub is known from then on. */
+#define STUB_RET_ENTER 5
+#define STUB_RET_BODY 15 /* what stands in the frame's return slot while the function runs */
+#define STUB_FLAGS 20    /* u32 */
+#define STUB_ID 24       /* u64 */
+#define STUB_BODY 32
+#define STUB_ENTRY_ONLY 1
+
+#ifndef __ASSEMBLER__
+#include "../producer.h"
+
+/* A frame whose return address is ours. `slot`: where that return address stands; 0 while the entry is being made. A frame
+ * whose slot holds `ret` again was given back for an unwinder to see. */
+typedef struct atf_frame {
+    uint64_t ret;
+    uint64_t slot;
+    const uint8_t *stub; /* stub + STUB_RET_ENTER */
+    uint32_t depth;
+    uint32_t wall; /* 1: the last one, never used */
+} atf_frame;
+
+typedef struct atf_agent_thread {
+    /* the record path's */
+    const uint32_t *gate;
+    uint64_t *head; /* of the ACTIVE ring; the one truth about how many records it holds. &no_head: none */
+    atf_event *base;
+    int64_t negcap; /* minus its capacity */
+    uint64_t call_word, return_word; /* thread id, kind in the upper half */
+    atf_frame *top;
+
+    /* slow paths' */
+    atf_frame *bottom; /* sentinel below the first frame: its slot is above every address */
+    uint64_t home_low, home_high; /* the stack it began on; 0: unknown */
+    uint64_t bytes;               /* of this block and its shadow stack */
+    uint32_t tid, rounds, finished, serial;
+    uint64_t at_work; /* inside a slow path */
+    struct atf_agent_thread *next;
+    atf_thread core;
+} atf_agent_thread;
+
+_Static_assert(offsetof(atf_agent_thread, head) == T_HEAD && offsetof(atf_agent_thread, base) == T_BASE, "thread");
+_Static_assert(offsetof(atf_agent_thread, negcap) == T_NEGCAP && offsetof(atf_agent_thread, call_word) == T_CALL, "thread");
+_Static_assert(offsetof(atf_agent_thread, return_word) == T_RETURN && offsetof(atf_agent_thread, top) == T_TOP, "thread");
+_Static_assert(offsetof(atf_frame, slot) == E_SLOT && offsetof(atf_frame, stub) == E_STUB && offsetof(atf_frame, depth) == E_DEPTH, "frame");
+_Static_assert(offsetof(atf_frame, wall) == E_WALL && sizeof(atf_frame) == E_SIZE, "frame");
+
+/* The word in the page before the block. */
+static inline uint32_t *atf_seen(atf_agent_thread *t) { return (uint32_t *)((char *)t + T_SEEN); }
+#endif
+#endif
