@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 
+from atf._core.errors import UsageError
+
 # They start other programs: recording follows the Python processes among those, as before.
 LAUNCHERS = frozenset(
     "ash bash busybox chroot csh dash doas env fish ionice ksh make nice nohup numactl pkexec runuser script setsid sh stdbuf su sudo"
@@ -24,6 +26,13 @@ def is_native(words: list[str]) -> bool:
     if os.path.basename(path) in LAUNCHERS or real in LAUNCHERS:
         return False
     return is_elf(path) and not is_python(path)
+
+
+def refuse_python(words: list[str]) -> None:
+    """UsageError for native options with a Python program."""
+    path = shutil.which(words[0]) if words else None
+    if path is not None and is_elf(path) and is_python(path):
+        raise UsageError("--module and --all-modules are for compiled programs: Python is recorded by its own calls, chosen by --include and --exclude")
 
 
 def is_elf(path: str) -> bool:
