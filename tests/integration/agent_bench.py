@@ -115,15 +115,11 @@ class Ran:
 
     def calls(self):
         """``{name: number of CALL records}``"""
-        return self._kinds("FunctionCall")
-
-    def _kinds(self, kind):
         counts: dict = {}
         with self.trace() as trace:
-            for event in trace.events():
-                if event.kind_name == kind if hasattr(event, "kind_name") else str(event.kind) == kind:
-                    name = self.plan.names[event.function_id]
-                    counts[name] = counts.get(name, 0) + 1
+            for event in trace.events(kind="call"):
+                name = self.plan.names[event._function_id]
+                counts[name] = counts.get(name, 0) + 1
         return counts
 
 

@@ -1,0 +1,43 @@
+"""Programs under the native agent do what they do without it, and the trace says what they say of themselves."""
+
+import shutil
+
+import pytest
+from agent_bench import LIBRARY, Bench
+from agent_programs import CXX, HEAD, C
+
+pytestmark = [
+    pytest.mark.skipif(not LIBRARY.exists(), reason="the native agent is not built for this machine"),
+    pytest.mark.skipif(not (shutil.which("gcc") and shutil.which("g++") and shutil.which("nm")), reason="no compiler"),
+]
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+def check(bench, program, *arguments, exact=True, **options):
+    plain = bench.plain(program, *arguments)
+    ran = bench.run(program, *arguments, **options)
+    said = [line for line in plain[1].splitlines() if not line.startswith("@")]
+    assert (ran.status, [line for line in ran.out.splitlines() if not line.startswith("@")], ran.err) == (plain[0], said, plain[2])
+    assert ran.plan.header()["state"] == "active" and not ran.plan.refused()
+    told = {name: int(n) for name, n in (line[1:].split() for line in ran.out.splitlines() if line.startswith("@"))}
+    calls = ran.calls()
+    assert {name: calls.get(name, 0) for name in told} == told
+    return ran
+
+
+@pytest.mark.parametrize("name", C)
+def test_c(bench, name):
+    check(bench, bench.build(HEAD + C[name]))
+
+
+@pytest.mark.parametrize("name", CXX)
+def test_cxx(bench, name):
+    check(bench, bench.build(HEAD + CXX[name], cxx=True))
+
+
+def test_a_handler_on_a_stack_of_its_own(bench):
+    check(bench, bench.build(HEAD + C["signals"]), "altstack")
