@@ -5,7 +5,9 @@ import glob
 import io
 import os
 import pathlib
+import platform
 import shutil
+import subprocess
 import sys
 
 from Cython.Build import cythonize
@@ -35,6 +37,29 @@ GENERATED = None if KIND == "coverage" else f"build/{KIND}/cython"  # coverage w
 # The kind of the modules that lie in place: they are newer than every source, so only this tells a debug from a release one.
 STAMP = pathlib.Path(f"build/kind-{sys.implementation.cache_tag}")
 force = KIND != "release" or not STAMP.exists() or STAMP.read_text() != KIND
+
+
+# The native agent: shared libraries for other programs, without Python. General registers only: what a traced function keeps in
+# vector registers is left alone by never touching them.
+AGENT = pathlib.Path("atf/_core/agent")
+AGENT_FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O3", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-Wall", "-Wextra"]
+AGENT_FLAGS += ["-Wno-unused-function", "-mgeneral-regs-only", "-fno-tree-loop-distribute-patterns", "-fno-stack-protector", "-fcf-protection=none"]
+
+
+def build_agent():
+    """Compile what is older than its sources."""
+    sources = sorted([*AGENT.glob("*.c"), *AGENT.glob("*.S")])
+    newest = max(path.stat().st_mtime for path in [*sources, *AGENT.glob("*.h"), *AGENT.parent.glob("*.[ch]")])
+    parts = {"libatf_boot.so": [path for path in sources if path.stem == "boot"], "libatf_agent.so": [path for path in sources if path.stem != "boot"]}
+    for name, files in parts.items():
+        target = AGENT / name
+        if not target.exists() or target.stat().st_mtime < newest:
+            link = ["-shared", "-Wl,-z,nodelete", "-Wl,-z,now", "-Wl,-z,noexecstack", "-pthread", "-ldl"]
+            subprocess.run([*os.environ.get("CC", "gcc").split(), *AGENT_FLAGS, *map(str, files), "-o", str(target), *link], check=True)
+
+
+if (sys.platform, platform.machine()) == ("linux", "x86_64") and not {"clean", "sdist", "egg_info"} & set(sys.argv):
+    build_agent()
 
 
 class HintWatch(io.TextIOBase):

@@ -300,6 +300,7 @@ ATF_PUBLIC int atf_agent_start(const char *path)
     int error = plan_count == PLANS_MOST ? ATF_PLAN_E_MEMORY : attach(p);
     if (!error) {
         plans[plan_count++] = p;
+        if (plan_count == 1) atf_agent_counts = p;
         for (uint32_t i = 0; i < p->module_count; i++) {
             module *m = calloc(1, sizeof *m);
             if (!m) break;
@@ -350,9 +351,8 @@ ATF_PUBLIC int atf_agent_stop(void)
                 attached[i] = NULL;
             }
         for (uint32_t i = 0; i < plan_count; i++) {
-            plans[i]->skipped = atf_agent_counts.skipped, plans[i]->orphans = atf_agent_counts.orphans;
             __atomic_store_n(&plans[i]->state, ATF_PLAN_DETACHED, __ATOMIC_RELEASE);
-            munmap(plans[i], plans[i]->bytes);
+            if (i) munmap(plans[i], plans[i]->bytes); /* the first is counted in for ever */
         }
         plan_count = 0;
     }

@@ -21,7 +21,7 @@ void atf_agent_record_open(void);            /* once in a process */
 int atf_agent_record_begin(atf_control *c, atf_registry *r, atf_global_lane *g);
 uint64_t atf_agent_quiet(uint64_t on); /* 1: what this thread calls is not traced; returns what to pass to end that */
 int atf_agent_record_end(void); /* 0: some thread is at work in the agent, the segments stay */
-extern atf_plan atf_agent_counts; /* only `skipped` and `orphans` */
+extern atf_plan *atf_agent_counts; /* whose `skipped` and `orphans` count */
 
 /* ---- producer_in_agent.c ---- */
 extern _Thread_local atf_thread *atf_agent_mine ATF_IE;

@@ -11,7 +11,8 @@ _Thread_local atf_agent_thread *atf_agent_fast ATF_IE;
 _Thread_local uint64_t atf_agent_no_rseq ATF_IE;
 static _Thread_local atf_agent_thread *self __attribute__((tls_model("initial-exec")));
 static _Thread_local uint64_t busy __attribute__((tls_model("initial-exec"))); /* the stack pointer in the agent; 0: not there */
-atf_plan atf_agent_counts;
+static atf_plan nobody;
+atf_plan *atf_agent_counts = &nobody;
 void atf_orphan_forked(void);
 
 static pthread_key_t end_key;
@@ -20,6 +21,9 @@ static atf_control *control;
 static void *mapped[3];
 static uint32_t serial, owner;
 static int registering;
+
+/* Keeps the compiler from moving stores: a signal handler of this thread sees them in the order written. */
+#define BARRIER() __asm__ __volatile__("" : : : "memory")
 
 /* ---------------------------------------------------------------- in and out */
 /* Not inlined: __errno_location is a constant to the compiler, which would ask for it before we are busy, and it may be traced. */
@@ -38,8 +42,8 @@ static int enter(uint64_t sp)
     return 1;
 }
 
-/* What the fast path needs from the record path's own books. */
-static void publish(atf_agent_thread *t)
+/* What the fast path needs from the record path's own books; 1: it may begin. */
+static int publish(atf_agent_thread *t)
 {
     atf_thread *c = &t->core;
     int ring = c->live && c->slot && c->cursor && c->cursor != c->end;
@@ -48,7 +52,7 @@ static void publish(atf_agent_thread *t)
     t->negcap = ring ? -(int64_t)(c->end - t->base) : 0;
     t->head = ring ? c->head : &no_head;
     *atf_seen(t) = T_SEEN_BIAS - c->gate_seen;
-    atf_agent_fast = ring && c->clock_type == ATF_CLOCK_TSC && !t->finished ? t : NULL;
+    return ring && c->clock_type == ATF_CLOCK_TSC && !t->finished;
 }
 
 /* The other way: the fast path counts in the ring's head alone. */
@@ -59,11 +63,36 @@ static void take_over(atf_agent_thread *t)
     t->core.cursor = t->base + t->core.count;
 }
 
+/* Calls and returns of signal handlers that came meanwhile: they are younger than what was written here. */
+static void write_kept(atf_agent_thread *t)
+{
+    for (uint32_t i = 0;;) {
+        uint32_t n = atf_load_acquire32(&t->aside);
+        if (i == n) {
+            if (!n || atf_cas_acq_rel32(&t->aside, n, 0)) return;
+            continue;
+        }
+        const atf_event *e = &t->kept[i++];
+        if (t->core.live) atf_write_at(&t->core, e->timestamp_ns, e->event_kind, e->function_id, e->call_depth, ATF_NO_DETAIL);
+    }
+}
+
+/* A handler that comes between the last three steps does all of this for itself. */
 static void leave(atf_agent_thread *t)
 {
-    if (t) publish(t);
-    if (t) t->at_work = 0;
-    busy = 0;
+    int fast = 0;
+    do {
+        if (t) {
+            busy = busy ? busy : 1;
+            write_kept(t);
+            fast = publish(t);
+            t->at_work = 0;
+        }
+        BARRIER();
+        busy = 0;
+        BARRIER();
+    } while (t && t->aside);
+    if (fast) atf_agent_fast = t;
 }
 
 /* ---------------------------------------------------------------- threads */
@@ -180,7 +209,7 @@ static void orphan(atf_agent_thread *t)
 {
     if (t->top->slot) {
         atf_orphan_put(t->top);
-        atf_agent_counts.orphans++;
+        atf_agent_counts->orphans++;
     }
     pop(t);
 }
@@ -216,6 +245,7 @@ static atf_frame *push(atf_agent_thread *t, uint64_t *slot, const uint8_t *stub)
     uint32_t depth = t->top->depth;
     if (t->top != t->bottom && t->top->slot == 0) depth = t->top[-1].depth + 1; /* being made: not filled in yet */
     t->top = f;
+    BARRIER();
     f->slot = (uint64_t)(uintptr_t)slot;
     f->ret = *slot;
     f->stub = stub;
@@ -223,21 +253,51 @@ static atf_frame *push(atf_agent_thread *t, uint64_t *slot, const uint8_t *stub)
     return f;
 }
 
-uint32_t atf_agent_enter(uint64_t *slot, const uint8_t *stub)
+static uint32_t flags_of(const uint8_t *stub)
 {
-    if (!enter((uint64_t)(uintptr_t)slot)) {
-        atf_agent_counts.skipped++;
+    uint32_t flags;
+    memcpy(&flags, stub + STUB_FLAGS - STUB_RET_ENTER, 4);
+    return flags;
+}
+
+static int keep(atf_agent_thread *t, uint32_t kind, const uint8_t *stub, uint32_t depth)
+{
+    uint32_t n = t->aside;
+    t->kept[n] = (atf_event){atf_ticks(t->core.clock_type), id_of(stub), t->tid, kind, depth, ATF_NO_DETAIL};
+    BARRIER();
+    t->aside = n + 1;
+    return 1;
+}
+
+/* In a signal handler, while this thread is in a slow path: kept until it leaves it, if there is room for the return too. */
+static uint32_t enter_aside(atf_agent_thread *t, uint64_t *slot, const uint8_t *stub)
+{
+    atf_frame *f = NULL;
+    int room = t && t->core.live && control && !t->finished && t->aside + t->aside_open + 2 <= ATF_KEPT;
+    if (room && (flags_of(stub) & STUB_ENTRY_ONLY)) {
+        keep(t, ATF_CALL, stub, t->top->depth + 1);
         return 0;
     }
+    if (room) f = push(t, slot, stub);
+    if (!f) {
+        atf_agent_counts->skipped++;
+        return 0;
+    }
+    t->aside_open++;
+    return (uint32_t)keep(t, ATF_CALL, stub, f->depth);
+}
+
+uint32_t atf_agent_enter(uint64_t *slot, const uint8_t *stub)
+{
+    if (!enter((uint64_t)(uintptr_t)slot)) return enter_aside(self, slot, stub);
     int error = error_now();
-    uint32_t flags, traced = 0;
-    memcpy(&flags, stub + STUB_FLAGS - STUB_RET_ENTER, 4);
+    uint32_t traced = 0;
     atf_agent_thread *t = self ? self : first_event();
     atf_thread *c = t ? ready(t) : NULL;
     if (c) {
         atf_frame *replaced = settle(t, slot);
         if (replaced) atf_write(c, ATF_RETURN, id_of(replaced->stub), replaced->depth, ATF_NO_DETAIL);
-        if (flags & STUB_ENTRY_ONLY) {
+        if (flags_of(stub) & STUB_ENTRY_ONLY) {
             if (replaced) { /* what it would return to is ours: it must be there still */
                 atf_write(c, ATF_CALL, id_of(stub), replaced->depth, ATF_NO_DETAIL);
                 atf_write(c, ATF_RETURN, id_of(stub), replaced->depth, ATF_NO_DETAIL);
@@ -287,6 +347,9 @@ uint64_t atf_agent_leave(uint64_t *slot)
     if (mine) {
         atf_thread *c = ready(t);
         if (c) atf_write(c, ATF_RETURN, id_of(f.stub), f.depth, ATF_NO_DETAIL);
+    } else if (t->aside_open && t->aside < ATF_KEPT) {
+        t->aside_open--;
+        keep(t, ATF_RETURN, f.stub, f.depth);
     }
     error_back(error);
     if (mine) leave(t);

@@ -31,6 +31,8 @@
 #ifndef __ASSEMBLER__
 #include "../producer.h"
 
+#define ATF_KEPT 64
+
 /* A frame whose return address is ours. `slot`: where that return address stands; 0 while the entry is being made. A frame
  * whose slot holds `ret` again was given back for an unwinder to see. */
 typedef struct atf_frame {
@@ -56,6 +58,8 @@ typedef struct atf_agent_thread {
     uint64_t bytes;               /* of this block and its shadow stack */
     uint32_t tid, rounds, finished, serial;
     uint64_t at_work; /* inside a slow path */
+    uint32_t aside, aside_open; /* records in `kept`, and calls among them that have not returned */
+    atf_event kept[ATF_KEPT];   /* what signal handlers did while the thread was in a slow path: written when it leaves it */
     struct atf_agent_thread *next;
     atf_thread core;
 } atf_agent_thread;

@@ -115,12 +115,8 @@ class Ran:
 
     def calls(self):
         """``{name: number of CALL records}``"""
-        counts: dict = {}
         with self.trace() as trace:
-            for event in trace.events(kind="call"):
-                name = self.plan.names[event._function_id]
-                counts[name] = counts.get(name, 0) + 1
-        return counts
+            return {row.name: row.count for row in trace.top(None)}
 
 
 class Bench:
@@ -143,7 +139,8 @@ class Bench:
         return done.returncode, done.stdout, done.stderr
 
     def modules(self, program, only=None, flags=None, extra=()):
-        own = {name: where for name, where in symbols(program).items() if name not in NEVER and not name.startswith("_") or name.startswith("_Z")}
+        own = {name: where for name, where in symbols(program).items() if name.startswith("_Z") or not name.startswith("_")}
+        own = {name: where for name, where in own.items() if name not in NEVER and ".cold" not in name}
         if only is not None:
             own = {name: where for name, where in own.items() if name in only}
         return [Module(str(program), own, 1, flags or {}), *extra]

@@ -74,10 +74,10 @@ int main(void) {
     printf("%ld\n", sum); CALLS(go, 1050); CALLS(body, 50); CALLS(pause_in, 1000); CALLS(step, 3050); return 0; }
 """,
     "signals": r"""
-static volatile long ticks, work;
+static volatile long ticks;
+KEEP int spin(int x) { return x + 1; }
 KEEP void tick(void) { ticks++; }
 KEEP void handler(int s) { int e = errno; tick(); errno = e; (void)s; }
-KEEP int spin(int x) { return x + 1; }
 static char other[65536];
 int main(int argc, char **argv) {
     struct sigaction a = {0}; a.sa_handler = handler; a.sa_flags = SA_RESTART | (argc > 1 ? SA_ONSTACK : 0); sigaction(SIGALRM, &a, NULL); (void)argv;
@@ -119,7 +119,7 @@ KEEP void b(long k); KEEP void c(long k);
 KEEP void a(long k) { n++; if (k) b(k - 1); }
 KEEP void b(long k) { n++; if (k) c(k - 1); }
 KEEP void c(long k) { n++; if (k) a(k - 1); }
-int main(void) { a(3000000); printf("%ld\n", n); CALLS(a, 1000001); CALLS(b, 1000000); CALLS(c, 1000000); return 0; }
+int main(void) { a(300000); printf("%ld\n", n); CALLS(a, 100001); CALLS(b, 100000); CALLS(c, 100000); return 0; }
 """,
     "flags": r"""
 long plain_flags(void); long with_carry(long); asm(".globl with_carry\n.type with_carry,@function\nwith_carry: adc $0, %rdi\n mov %rdi, %rax\n cmp $5, %rax\n ret\n.size with_carry,.-with_carry");
