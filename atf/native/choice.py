@@ -102,7 +102,8 @@ def choose(module: Module, file: ElfFile, globs: Globs) -> Module:
             module.chosen.append(Chosen(function.vaddr, function.size, name, function.name, number, ROLES[function.name]))
         if not globs.wants(module.name, name, full):
             continue
-        why = _why_not(function, unwinder)
+        # Where the kernel or the loader begins there is no return address: argc stands in its place.
+        why = _NAMED[-1][1] if function.vaddr == file.entry else _why_not(function, unwinder)
         if why:
             module.refused.append((name, why))
         elif not (unwinder and function.name in ROLES):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 _FORMATS = {0x0: "<Q", 0x2: "<H", 0x3: "<I", 0x4: "<Q", 0xA: "<h", 0xB: "<i", 0xC: "<q"}
 PCREL = 0x10
+_NO_CALLER = b"\x07\x10"  # the return address is undefined: where a program or thread begins
 # Frame instructions that move the frame before the first byte ran: such a piece is the rest of another function.
 _MOVES = frozenset({0x0C, 0x0D, 0x0E, 0x0F, 0x12, 0x13})
 
@@ -95,6 +96,6 @@ def _entry(data: bytes, at: int, end: int, common: _Common, address: int) -> tup
     if common.augmented:
         skip, at = _uleb(data, at)
         at += skip
-    if not vaddr or not length or (at < end and data[at] in _MOVES):
+    if not vaddr or not length or (at < end and data[at] in _MOVES) or data[at : at + 2] == _NO_CALLER:
         return None
     return vaddr, length
