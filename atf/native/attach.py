@@ -14,7 +14,7 @@ from atf._core import segment
 from atf._core.errors import AtfError, TargetError, TargetGone
 from atf.gather import Gatherer
 from atf.manifest import new_session_directory
-from atf.native import injector, plan
+from atf.native import injector, plan, preflight
 from atf.native.begin import begin, check_level
 from atf.native.elf import ElfFile
 from atf.native.modules import choose_modules, of_process, traceable
@@ -37,9 +37,9 @@ class Attachment:
         exclude: Iterable[str] = (),
     ):
         self.agent = injector.agent_file()
+        injector.require()
         check_level(config.get("level", "returns"))
-        if not segment.alive(pid):
-            raise TargetGone(f"there is no process {pid}, or it has ended: look for it with `pgrep -a NAME`")
+        preflight.require(pid)
         self.pid, self.config = pid, config
         self.command = _arguments(pid)
         files = of_process(pid)

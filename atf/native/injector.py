@@ -24,11 +24,17 @@ def available() -> bool:
     return importlib.util.find_spec("frida") is not None
 
 
+def require() -> None:
+    """InjectionError, with what to install, when running processes cannot be entered."""
+    if not available():
+        raise InjectionError("entering a running process needs the package frida: pip install 'atf[native]'")
+
+
 def _frida() -> Any:
     try:
         import frida
     except ImportError as error:
-        raise InjectionError("entering a running process needs the package frida: pip install 'atf[native]'") from error
+        raise InjectionError(f"frida cannot be imported: pip install 'atf[native]' ({error})") from error
     return frida
 
 
