@@ -286,6 +286,22 @@ static int attach(atf_plan *p)
     return atf_agent_record_begin(attached[0], attached[1], attached[2]);
 }
 
+static void all_stand(void) { safe_to_let_go = atf_agent_record_end(); }
+
+/* Detaches the segments as soon as no thread is inside a stub or a slow path: the code is itself again, so that is soon. */
+static void let_go(void)
+{
+    for (int tries = 0; attached[0] && !safe_to_let_go && tries < 200; tries++) {
+        struct timespec nap = {0, 200000};
+        nanosleep(&nap, NULL);
+        if (atf_patch_all(NULL, 0, 0, 1, all_stand, NULL)) return;
+    }
+    for (int i = 0; i < 3 && safe_to_let_go; i++) {
+        if (attached[i]) shmdt(attached[i]);
+        attached[i] = NULL;
+    }
+}
+
 ATF_PUBLIC int atf_agent_start(const char *path)
 {
     uint64_t start = atf_clock_ns(CLOCK_MONOTONIC);
@@ -297,6 +313,7 @@ ATF_PUBLIC int atf_agent_start(const char *path)
     p->pid = (uint32_t)getpid();
     p->waiting = p->function_count;
     atf_agent_record_open();
+    if (!plan_count) let_go(); /* what an earlier stop had to leave */
     int error = plan_count == PLANS_MOST ? ATF_PLAN_E_MEMORY : attach(p);
     if (!error) {
         plans[plan_count++] = p;
@@ -318,8 +335,6 @@ ATF_PUBLIC int atf_agent_start(const char *path)
     pthread_mutex_unlock(&lock);
     return error;
 }
-
-static void all_stand(void) { safe_to_let_go = atf_agent_record_end(); }
 
 ATF_PUBLIC int atf_agent_stop(void)
 {
@@ -345,11 +360,7 @@ ATF_PUBLIC int atf_agent_stop(void)
             free(m);
         }
         modules = NULL;
-        if (safe_to_let_go)
-            for (int i = 0; i < 3; i++) {
-                if (attached[i]) shmdt(attached[i]);
-                attached[i] = NULL;
-            }
+        let_go();
         for (uint32_t i = 0; i < plan_count; i++) {
             __atomic_store_n(&plans[i]->state, ATF_PLAN_DETACHED, __ATOMIC_RELEASE);
             if (i) munmap(plans[i], plans[i]->bytes); /* the first is counted in for ever */

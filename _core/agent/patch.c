@@ -63,7 +63,7 @@ static int take_signal(void)
     return 0;
 }
 
-/* Whether the thread blocks the signal, or is over. */
+/* 1: the thread blocks the signal; 2: it is over. */
 static int deaf(uint32_t tid, int number)
 {
     char path[64] = "/proc/self/task/", text[4096], digits[12];
@@ -72,11 +72,11 @@ static int deaf(uint32_t tid, int number)
     while (d) path[n++] = digits[--d];
     memcpy(path + n, "/status", 8);
     long fd = atf_call(SYS_openat, -100, (long)path, 0x80000, 0, 0, 0);
-    if (fd < 0) return 1;
+    if (fd < 0) return 2;
     long got = atf_call(SYS_read, fd, (long)text, sizeof text - 1, 0, 0, 0);
     atf_call(SYS_close, fd, 0, 0, 0, 0, 0);
     for (long i = 0; i + 24 < got; i++) {
-        if (memcmp(text + i, "\nState:\tZ", 9) == 0 || memcmp(text + i, "\nState:\tX", 9) == 0) return 1;
+        if (memcmp(text + i, "\nState:\tZ", 9) == 0 || memcmp(text + i, "\nState:\tX", 9) == 0) return 2;
         if (memcmp(text + i, "\nSigBlk:\t", 9) != 0) continue;
         uint64_t mask = 0;
         for (long k = i + 9; k < got && text[k] != '\n'; k++) mask = mask << 4 | (uint64_t)(text[k] >= 'a' ? text[k] - 'a' + 10 : text[k] - '0');
@@ -100,48 +100,87 @@ struct entry64 {
     char name[];
 };
 
-/* Signals every thread that was not yet; returns how many there were. */
-static uint32_t signal_all(int number, uint32_t *n, uint32_t *asked)
+/* Calls `each` with every other thread's id; stops and returns 0 when it does. */
+static int every_thread(int (*each)(uint32_t tid, void *), void *argument)
 {
     static char buffer[32768];
-    uint32_t me = (uint32_t)atf_call(SYS_gettid, 0, 0, 0, 0, 0, 0), fresh = 0;
-    long pid = atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0), got;
-    long fd = atf_call(SYS_openat, -100, (long)"/proc/self/task", 0x90000, 0, 0, 0);
-    if (fd < 0) return 0;
-    while ((got = atf_call(SYS_getdents64, fd, (long)buffer, sizeof buffer, 0, 0, 0)) > 0)
-        for (long at = 0; at < got; at += ((struct entry64 *)(buffer + at))->length) {
+    uint32_t me = (uint32_t)atf_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+    long got, fd = atf_call(SYS_openat, -100, (long)"/proc/self/task", 0x90000, 0, 0, 0);
+    int good = fd >= 0;
+    while (good && (got = atf_call(SYS_getdents64, fd, (long)buffer, sizeof buffer, 0, 0, 0)) > 0)
+        for (long at = 0; at < got && good; at += ((struct entry64 *)(buffer + at))->length) {
             uint32_t tid = 0;
             for (const char *c = ((struct entry64 *)(buffer + at))->name; *c >= '0' && *c <= '9'; c++) tid = tid * 10 + (uint32_t)(*c - '0');
-            if (!tid || tid == me || *n == THREADS_MOST || known(tid, *n)) continue;
-            tids[(*n)++] = tid;
-            fresh++;
-            if (!deaf(tid, number) && atf_call(SYS_tgkill, pid, tid, number, 0, 0, 0) == 0) (*asked)++;
+            if (tid && tid != me) good = each(tid, argument);
         }
-    atf_call(SYS_close, fd, 0, 0, 0, 0, 0);
-    return fresh;
+    if (fd >= 0) atf_call(SYS_close, fd, 0, 0, 0, 0, 0);
+    return good;
+}
+
+typedef struct rendezvous {
+    int number;
+    uint32_t n;      /* in tids: those that need no signal any more */
+    uint32_t asked;  /* of them, those that got one */
+    uint32_t fresh;  /* seen for the first time in this round */
+    uint32_t newborn; /* a thread begins with every signal blocked: it is waited for */
+} rendezvous;
+
+static void nap_us(long us)
+{
+    struct timespec nap = {0, us * 1000};
+    atf_call(SYS_nanosleep, (long)&nap, 0, 0, 0, 0, 0);
+}
+
+static int note_deaf(uint32_t tid, void *argument)
+{
+    rendezvous *r = argument;
+    if (deaf(tid, r->number) && r->n < THREADS_MOST) tids[r->n++] = tid;
+    return 1;
+}
+
+/* Those that block the signal for good (Frida's own do) are left alone: they run none of the program's code. */
+static void skip_deaf(rendezvous *r)
+{
+    every_thread(note_deaf, r);
+    if (!r->n) return;
+    nap_us(3000);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < r->n; i++)
+        if (deaf(tids[i], r->number)) tids[kept++] = tids[i];
+    r->n = kept;
+}
+
+static int signal_one(uint32_t tid, void *argument)
+{
+    rendezvous *r = argument;
+    if (known(tid, r->n)) return 1;
+    if (r->n == THREADS_MOST) return 0;
+    r->fresh++;
+    if (deaf(tid, r->number)) {
+        r->newborn++;
+        return 1;
+    }
+    tids[r->n++] = tid;
+    if (atf_call(SYS_tgkill, atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0), tid, r->number, 0, 0, 0) == 0) r->asked++;
+    return 1;
 }
 
 static int stop_others(int number, uint32_t *asked)
 {
+    rendezvous r = {number, 0, 0, 0, 0};
+    skip_deaf(&r);
     uint64_t start = atf_clock_ns(CLOCK_MONOTONIC);
-    uint32_t n = 0;
-    for (;;) {
-        uint32_t fresh = signal_all(number, &n, asked);
-        if (!fresh && atf_load_acquire32(&now.arrived) >= *asked) return 1;
-        uint32_t spins = 0;
-        while (atf_load_acquire32(&now.arrived) < *asked) {
-            struct timespec nap = {0, 50000};
-            atf_call(SYS_nanosleep, (long)&nap, 0, 0, 0, 0, 0);
-            if (atf_clock_ns(CLOCK_MONOTONIC) - start > STOP_WITHIN_NS) return 0;
-            if (++spins % 100) continue;
-            uint32_t gone = 0; /* some may have ended before they took the signal */
-            long pid = atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
-            for (uint32_t i = 0; i < n; i++) gone += tids[i] != UNSEEN && atf_call(SYS_tgkill, pid, tids[i], 0, 0, 0, 0) != 0;
-            if (atf_load_acquire32(&now.arrived) + gone >= *asked) {
-                *asked = atf_load_acquire32(&now.arrived);
-                break;
-            }
-        }
+    for (uint32_t spins = 0;; spins++) {
+        r.fresh = r.newborn = 0;
+        int all = every_thread(signal_one, &r);
+        *asked = r.asked;
+        if (all && !r.fresh && atf_load_acquire32(&now.arrived) >= r.asked) return 1;
+        nap_us(r.newborn ? 300 : 50);
+        if (!all || atf_clock_ns(CLOCK_MONOTONIC) - start > STOP_WITHIN_NS) return 0;
+        if (spins % 100 != 99) continue;
+        uint32_t gone = 0; /* some may have ended before they took the signal */
+        for (uint32_t i = 0; i < r.n; i++) gone += deaf(tids[i], number) == 2;
+        if (atf_load_acquire32(&now.arrived) + gone >= r.asked) r.asked = atf_load_acquire32(&now.arrived);
     }
 }
 
@@ -151,8 +190,7 @@ static void go_on(uint32_t asked)
     atf_call(SYS_futex, (long)&now.release, FUTEX_WAKE_PRIVATE, UNSEEN, 0, 0, 0);
     uint64_t start = atf_clock_ns(CLOCK_MONOTONIC);
     while (atf_load_acquire32(&now.left) < asked && atf_clock_ns(CLOCK_MONOTONIC) - start < STOP_WITHIN_NS) {
-        struct timespec nap = {0, 50000};
-        atf_call(SYS_nanosleep, (long)&nap, 0, 0, 0, 0, 0);
+        nap_us(50);
     }
 }
 

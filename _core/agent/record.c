@@ -130,14 +130,21 @@ static void thread_ends(void *value)
     error_back(error);
 }
 
+/* Nothing in the block points into the segments any more; the fast path, where it is enabled, ends at its first check. */
+static void let_go(atf_agent_thread *t)
+{
+    t->gate = &t->core.gate_seen;
+    t->head = &no_head, t->base = NULL, t->negcap = 0;
+    *atf_seen(t) = 0;
+}
+
 /* A forked child lets go of what is its parent's. Its shadow stack is its own copy. */
 static void forked(void)
 {
     atf_session_forked();
     atf_orphan_forked();
     for (atf_agent_thread *t = atf_block_first(); t; t = t->next) {
-        t->head = &no_head, t->base = NULL, t->negcap = 0;
-        *atf_seen(t) = 0;
+        let_go(t);
         t->core.live = 0;
         if (t != self) t->finished = 2;
     }
@@ -441,8 +448,7 @@ int atf_agent_record_end(void)
     if (self) take_over(self);
     for (atf_agent_thread *t = atf_block_first(); t; t = t->next) {
         if (t != self) take_over(t);
-        t->head = &no_head, t->base = NULL, t->negcap = 0;
-        *atf_seen(t) = 0;
+        let_go(t);
     }
     control = NULL;
     atf_session_close();
