@@ -126,9 +126,7 @@ def _why_not(function: Function, unwinder: bool) -> str:
     for pattern, why in _NAMED:
         if pattern.fullmatch(name):
             return why
-    if function.size < 5:
-        return "shorter than 5 bytes" if function.size else "of unknown length"
-    return ""
+    return "" if function.size else "of unknown length"
 
 
 def require(modules: list[Module], include: Iterable[str], exclude: Iterable[str]) -> None:

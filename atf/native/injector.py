@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import atf._core
+from atf._core import segment
 from atf._core.errors import InjectionError, TargetDenied, TargetGone
 
 
@@ -53,6 +54,6 @@ def call(pid: int, *words: str) -> None:
         advice = "run atf as its user or as root; where kernel.yama.ptrace_scope is 1 or more, as root or after `sysctl kernel.yama.ptrace_scope=0`"
         raise TargetDenied(f"process {pid} may not be entered: {advice} ({error})") from error
     except Exception as error:  # its errors have no common root
-        if not os.path.isdir(f"/proc/{pid}"):
+        if not segment.alive(pid):
             raise TargetGone(f"process {pid} ended while the agent was brought in") from error
         raise InjectionError(f"process {pid} could not be entered: {error}") from error

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from atf._core.errors import AtfError
+
 BUDGET_S = 5.0  # a recording's end does not wait longer than this for lines
 
 
@@ -30,7 +32,7 @@ class Lines:
                 elf = ELFFile(file)
                 if elf.get_section_by_name(".debug_line") is not None or elf.get_section_by_name(".zdebug_line") is not None:
                     _read(elf.get_dwarf_info(), wanted, found, time.monotonic() + BUDGET_S)
-        except (OSError, ELFError, ValueError, KeyError, IndexError, AttributeError, AssertionError):
+        except (AtfError, OSError, ELFError, ValueError, KeyError, IndexError, AttributeError, AssertionError):
             pass  # lines are an extra: a table that cannot be read leaves names without them
         return found
 

@@ -108,8 +108,17 @@ def _fits(path: str, word: str) -> bool:
 
 
 def _readable(path: str, pid: int | None, main: bool) -> str | None:
-    """Where a module of a process can be read: by its path, as that process sees it, or, replaced on disk, through /proc."""
+    """Where a module of a process can be read: by its own path if that is still the same file, else as the process sees it."""
     if pid is None:
         return path
-    places = ([f"/proc/{pid}/exe"] if main else []) + [f"/proc/{pid}/root{path}", path]
-    return next((place for place in places if os.path.isfile(place)), None)
+    places = ([f"/proc/{pid}/exe"] if main else []) + [f"/proc/{pid}/root{path}"]
+    for place in places:
+        try:
+            seen = os.stat(place)
+        except OSError:
+            continue
+        try:
+            return path if os.path.samestat(seen, os.stat(path)) else place
+        except OSError:
+            return place
+    return path if os.path.isfile(path) else None
