@@ -123,6 +123,13 @@ static int agents_own(uint8_t *p)
     return 0;
 }
 
+/* A shadow stack of the processor's would take our return addresses for an attack. */
+static int shadow_stack(void)
+{
+    uint64_t features = 0;
+    return atf_call(SYS_arch_prctl, 0x5005 /* ARCH_SHSTK_STATUS */, (long)&features, 0, 0, 0, 0) == 0 && (features & 1);
+}
+
 /* Builds the stubs of a module that was just found; adds its hooks to `list`. */
 static uint32_t prepare(module *m, atf_hook **list)
 {
@@ -131,6 +138,7 @@ static uint32_t prepare(module *m, atf_hook **list)
     if (!m->hooks) m->hooks = calloc(count ? count : 1, sizeof(atf_hook));
     else memset(m->hooks, 0, count * sizeof(atf_hook));
     atf_arena *arena = m->hooks ? atf_arena_new(m->loaded_low, m->loaded_high, count) : NULL;
+    int entry_only = (m->plan->flags & ATF_PLAN_ENTRY_ONLY) || shadow_stack();
     uint64_t busy_until = 0; /* bytes that the function before it changes */
     for (uint32_t i = 0; i < count; i++) {
         atf_plan_function *f = &functions[i];
@@ -141,7 +149,7 @@ static uint32_t prepare(module *m, atf_hook **list)
         if (f->state == ATF_FN_WAITING) m->plan->waiting--;
         else if (f->state == ATF_FN_HOOKED || f->state == ATF_FN_HOOKED_ENTRY) m->plan->hooked--;
         else if (f->state == ATF_FN_REFUSED) m->plan->refused--;
-        if (m->plan->flags & ATF_PLAN_ENTRY_ONLY) flags |= STUB_ENTRY_ONLY;
+        if (entry_only) flags |= STUB_ENTRY_ONLY;
         if (!arena) why = ATF_WHY_REACH;
         else if (at < m->low || at + ATF_PATCH_BYTES > m->high || at + f->size > m->high) why = ATF_WHY_BOUNDS;
         else if (at < busy_until) why = ATF_WHY_OVERLAP;
@@ -212,11 +220,9 @@ static int hook_present(int live, atf_plan *report)
     for (module *m = modules; m; m = m->next) most += m->at->function_count;
     atf_hook **list = malloc(most * sizeof *list);
     if (!list) return ATF_PLAN_E_MEMORY;
-    int returns = 0;
     n = take_own(list);
     for (module *m = modules; m; m = m->next)
-        if (m->at->state == ATF_MODULE_WAITING && present(m)) n += prepare(m, list + n), returns = 1;
-    (void)returns;
+        if (m->at->state == ATF_MODULE_WAITING && present(m)) n += prepare(m, list + n);
     qsort(list, n, sizeof *list, by_address);
     int error = n ? atf_patch_all(list, n, 1, live, NULL, report) : 0;
     free(list);

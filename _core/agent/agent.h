@@ -1,6 +1,13 @@
 /* Inside of the agent: what its files share. Never includes Python.h. */
 #ifndef ATF_AGENT_H
 #define ATF_AGENT_H
+#include <sys/syscall.h>
+#include <time.h>
+
+/* A system call; minus errno on failure, errno itself untouched. The C library's clock may be traced: this stands in for it. */
+long atf_call(long number, long a, long b, long c, long d, long e, long f);
+#define clock_gettime(id, t) ((int)atf_call(SYS_clock_gettime, id, (long)(t), 0, 0, 0, 0))
+
 #include "plan.h"
 #include "relocate.h"
 #include "thread.h"
@@ -27,7 +34,6 @@ extern atf_plan *atf_agent_counts; /* whose `skipped` and `orphans` count */
 extern _Thread_local atf_thread *atf_agent_mine ATF_IE;
 
 /* ---- block.c: memory of a thread ---- */
-long atf_call(long number, long a, long b, long c, long d, long e, long f); /* a system call; minus errno; touches no errno */
 atf_agent_thread *atf_block_first(void); /* list of all, by ->next */
 atf_agent_thread *atf_block_new(void);
 int atf_block_home(uint64_t sp, uint64_t *low, uint64_t *high); /* the mapping around an address */

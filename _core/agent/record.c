@@ -26,9 +26,10 @@ static int registering;
 #define BARRIER() __asm__ __volatile__("" : : : "memory")
 
 /* ---------------------------------------------------------------- in and out */
-/* Not inlined: __errno_location is a constant to the compiler, which would ask for it before we are busy, and it may be traced. */
-static __attribute__((noipa)) int error_now(void) { return errno; }
-static __attribute__((noipa)) void error_back(int error) { errno = error; }
+/* errno stands at a constant distance from the thread pointer; asking the C library for its place may be traced. */
+static int64_t error_at;
+static int error_now(void) { return *(int *)((char *)__builtin_thread_pointer() + error_at); }
+static void error_back(int error) { *(int *)((char *)__builtin_thread_pointer() + error_at) = error; }
 
 /* A handler that left the agent by longjmp never came back here: the stack is above where it was. */
 static int enter(uint64_t sp)
@@ -99,7 +100,7 @@ static void leave(atf_agent_thread *t)
 static void name_thread(atf_thread *t)
 {
     char name[16];
-    if (!t->slot || t->tid == owner || prctl(PR_GET_NAME, name) != 0) {
+    if (!t->slot || t->tid == owner || atf_call(SYS_prctl, PR_GET_NAME, (long)name, 0, 0, 0, 0) != 0) {
         t->unnamed = 0;
         return;
     }
@@ -423,6 +424,7 @@ void atf_agent_record_open(void)
 {
     if (registering) return;
     registering = 1;
+    error_at = (char *)&errno - (char *)__builtin_thread_pointer();
     pthread_key_create(&end_key, thread_ends);
     pthread_atfork(NULL, NULL, forked_by_libc);
     atf_thread_named = name_thread;
