@@ -6,7 +6,8 @@
 
 /* A system call; minus errno on failure, errno itself untouched. The C library's clock may be traced: this stands in for it. */
 long atf_call(long number, long a, long b, long c, long d, long e, long f);
-#define clock_gettime(id, t) ((int)atf_call(SYS_clock_gettime, id, (long)(t), 0, 0, 0, 0))
+static inline int atf_clock_call(clockid_t id, struct timespec *t) { return (int)atf_call(SYS_clock_gettime, id, (long)t, 0, 0, 0, 0); }
+#define clock_gettime atf_clock_call
 
 #include "plan.h"
 #include "relocate.h"
@@ -18,7 +19,14 @@ long atf_call(long number, long a, long b, long c, long d, long e, long f);
 /* ---- record.c ---- */
 /* The thread's block while its record path is ready, else NULL: the only thing the assembly asks first. */
 extern _Thread_local atf_agent_thread *atf_agent_fast ATF_IE;
-extern _Thread_local uint64_t atf_agent_no_rseq ATF_IE; /* where the sequence pointer goes when the kernel gave us no rseq */
+/* Where the kernel looks for a thread's restartable sequence, when the C library registered no place of its own. */
+typedef struct atf_rseq {
+    uint32_t cpu_start, cpu;
+    uint64_t sequence;
+    uint32_t flags, rest[3];
+} __attribute__((aligned(32))) atf_rseq;
+extern _Thread_local atf_rseq atf_agent_rseq ATF_IE;
+int atf_rseq_by_libc(void);
 
 uint32_t atf_agent_enter(uint64_t *slot, const uint8_t *stub);
 uint64_t atf_agent_leave(uint64_t *slot);

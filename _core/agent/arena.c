@@ -25,6 +25,8 @@ _Static_assert(sizeof(atf_literals) == 128, "literals");
 extern const int64_t __rseq_offset __attribute__((weak));
 extern const unsigned __rseq_size __attribute__((weak));
 
+int atf_rseq_by_libc(void) { return &__rseq_size && __rseq_size >= 20; }
+
 static atf_arena *arenas;
 
 int atf_in_arena(uint64_t address)
@@ -74,9 +76,8 @@ atf_arena *atf_arena_new(uint64_t low, uint64_t high, uint32_t functions)
     memcpy(p, atf_hot_begin, code);
     atf_literals l = {0};
     char *thread = __builtin_thread_pointer();
-    int rseq = &__rseq_size && __rseq_size >= 20;
     l.fast = (char *)&atf_agent_fast - thread;
-    l.rseq = rseq ? __rseq_offset + 8 : (char *)&atf_agent_no_rseq - thread;
+    l.rseq = atf_rseq_by_libc() ? __rseq_offset + 8 : (char *)&atf_agent_rseq.sequence - thread;
     l.enter = (uint64_t)(uintptr_t)atf_agent_enter;
     l.leave = (uint64_t)(uintptr_t)atf_agent_leave;
     for (int i = 0; i < 3; i++) l.cs[i] = (atf_rseq_cs){0, 0, (uint64_t)p + atf_hot_cs[i][0], atf_hot_cs[i][1] - atf_hot_cs[i][0], (uint64_t)p + atf_hot_cs[i][2]};

@@ -52,7 +52,7 @@ static void clear(atf_agent_thread *t)
     memset(t, 0, sizeof *t);
     t->bytes = keep.bytes;
     t->next = keep.next;
-    t->bottom = t->top = (atf_frame *)((char *)t + 4096);
+    t->bottom = t->top = (atf_frame *)((char *)t + ATF_BLOCK_BYTES);
     t->bottom->slot = INT64_MAX; /* above every address: the first frame always lies below */
 }
 
@@ -79,7 +79,7 @@ atf_agent_thread *atf_block_new(void)
         frames = (high - low) / 16; /* no frame is smaller */
     }
     frames = frames < FRAMES_LEAST ? FRAMES_LEAST : frames > FRAMES_MOST ? FRAMES_MOST : frames;
-    uint64_t bytes = (2 * 4096 + (frames + 2) * sizeof(atf_frame) + 4095) / 4096 * 4096;
+    uint64_t bytes = (4096 + ATF_BLOCK_BYTES + (frames + 2) * sizeof(atf_frame) + 4095) / 4096 * 4096;
     if (t && t->bytes < bytes) {
         atf_store_release32(&t->finished, 1);
         t = NULL;

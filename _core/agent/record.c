@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 
 _Thread_local atf_agent_thread *atf_agent_fast ATF_IE;
-_Thread_local uint64_t atf_agent_no_rseq ATF_IE;
+_Thread_local atf_rseq atf_agent_rseq ATF_IE;
 static _Thread_local atf_agent_thread *self __attribute__((tls_model("initial-exec")));
 static _Thread_local uint64_t busy __attribute__((tls_model("initial-exec"))); /* the stack pointer in the agent; 0: not there */
 static atf_plan nobody;
@@ -53,7 +53,7 @@ static int publish(atf_agent_thread *t)
     t->negcap = ring ? -(int64_t)(c->end - t->base) : 0;
     t->head = ring ? c->head : &no_head;
     *atf_seen(t) = T_SEEN_BIAS - c->gate_seen;
-    return ring && c->clock_type == ATF_CLOCK_TSC && !t->finished;
+    return ring && c->clock_type == ATF_CLOCK_TSC && t->restartable && !t->finished;
 }
 
 /* The other way: the fast path counts in the ring's head alone. */
@@ -122,6 +122,8 @@ static void thread_ends(void *value)
         leave(t);
     } else {
         take_over(t);
+        t->core.seq_base += t->unwritten; /* what is missing at the end shows in the slot's last number */
+        t->unwritten = 0;
         if (atf_self == &t->core && t->serial == serial && control) atf_thread_exit(&t->core);
         t->core.live = 0;
         t->head = &no_head;
@@ -179,6 +181,12 @@ static atf_thread *ready(atf_agent_thread *t)
     } else take_over(t);
     atf_agent_mine = &t->core;
     atf_thread *c = atf_enter_slow();
+    if (c && t->unwritten && c->slot && c->cursor == c->end) { /* at a ring's end numbers may be left out */
+        uint64_t lost = t->unwritten;
+        t->unwritten = 0;
+        c->seq_base += lost;
+        atf_count64(&c->slot->lost_newest, lost);
+    }
     if (c && t->call_word != (c->tid | (uint64_t)ATF_CALL << 32)) {
         t->call_word = c->tid | (uint64_t)ATF_CALL << 32;
         t->return_word = c->tid | (uint64_t)ATF_RETURN << 32;
@@ -192,6 +200,7 @@ static atf_agent_thread *first_event(void)
     if (!t) return NULL;
     t->gate = &t->core.gate_seen;
     t->head = &no_head;
+    t->restartable = atf_rseq_by_libc() || atf_call(SYS_rseq, (long)&atf_agent_rseq, sizeof atf_agent_rseq, 0, 0x53053053, 0, 0) == 0;
     self = t;
     pthread_setspecific(end_key, t);
     return t;
@@ -289,6 +298,7 @@ static uint32_t enter_aside(atf_agent_thread *t, uint64_t *slot, const uint8_t *
     if (room) f = push(t, slot, stub);
     if (!f) {
         atf_agent_counts->skipped++;
+        if (t) t->unwritten += 1 + !(flags_of(stub) & STUB_ENTRY_ONLY);
         return 0;
     }
     t->aside_open++;

@@ -31,7 +31,7 @@
 #ifndef __ASSEMBLER__
 #include "../producer.h"
 
-#define ATF_KEPT 64
+#define ATF_KEPT 512
 
 /* A frame whose return address is ours. `slot`: where that return address stands; 0 while the entry is being made. A frame
  * whose slot holds `ret` again was given back for an unwinder to see. */
@@ -57,7 +57,9 @@ typedef struct atf_agent_thread {
     uint64_t home_low, home_high; /* the stack it began on; 0: unknown */
     uint64_t bytes;               /* of this block and its shadow stack */
     uint32_t tid, rounds, finished, serial;
+    uint32_t restartable; /* 0: no rseq, so no fast path: a signal handler could write into a record that is being made */
     uint64_t at_work; /* inside a slow path */
+    uint64_t unwritten;         /* records that found no room there: a gap in the numbers at the next ring */
     uint32_t aside, aside_open; /* records in `kept`, and calls among them that have not returned */
     atf_event kept[ATF_KEPT];   /* what signal handlers did while the thread was in a slow path: written when it leaves it */
     struct atf_agent_thread *next;
@@ -69,6 +71,9 @@ _Static_assert(offsetof(atf_agent_thread, negcap) == T_NEGCAP && offsetof(atf_ag
 _Static_assert(offsetof(atf_agent_thread, return_word) == T_RETURN && offsetof(atf_agent_thread, top) == T_TOP, "thread");
 _Static_assert(offsetof(atf_frame, slot) == E_SLOT && offsetof(atf_frame, stub) == E_STUB && offsetof(atf_frame, depth) == E_DEPTH, "frame");
 _Static_assert(offsetof(atf_frame, wall) == E_WALL && sizeof(atf_frame) == E_SIZE, "frame");
+
+/* The shadow stack begins behind the block. */
+#define ATF_BLOCK_BYTES ((sizeof(atf_agent_thread) + 4095) / 4096 * 4096)
 
 /* The word in the page before the block. */
 static inline uint32_t *atf_seen(atf_agent_thread *t) { return (uint32_t *)((char *)t + T_SEEN); }
