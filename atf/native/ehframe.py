@@ -50,7 +50,7 @@ class _Common:
                     size = struct.calcsize(_FORMATS.get(data[body] & 0xF, "<Q"))
                     body += 1 + size
             at += length
-        self.begins = data[at : at + 3] == b"\x0c\x07\x08" or data[at : at + 1] != b"\x0c" or data[at : at + 3] == b"\x0c\x1f\x00"
+        self.begins = b"\x90\x01" + _NO_CALLER not in data[at:end]
         self.format = _FORMATS.get(self.encoding & 0xF)
 
 
