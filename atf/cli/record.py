@@ -21,8 +21,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--out", "-o", default=DEFAULT_ROOT, metavar="DIR", help=f"where the session directory goes (default: ./{DEFAULT_ROOT})")
     parser.add_argument("--level", default="returns", metavar="LEVEL", help="calls, returns (default), c (C functions too), args (values too), or c,args")
-    parser.add_argument("--include", action="append", default=[], metavar="GLOB", help="only modules whose name fits, e.g. 'app.*'; native: functions, e.g. 'git::cmd_*'; repeatable")
-    parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="no modules (native: functions) whose name fits; repeatable")
+    what = "only modules whose name fits, e.g. 'app.*'; of a compiled program functions, e.g. 'git::cmd_*'; repeatable"
+    parser.add_argument("--include", action="append", default=[], metavar="GLOB", help=what)
+    parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="none whose name fits; repeatable")
     add_modules(parser)
     parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow Python child processes (default: yes)")
     parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="end the recording after e.g. 10s; the program goes on")

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import re
 from collections.abc import Callable
+from typing import Any
 
 from atf.native.rust import demangle_v0
 
@@ -20,27 +21,28 @@ def _library() -> Callable[[bytes], bytes | None] | None:
     """The C++ runtime's own demangler; None on a machine without one."""
     for name in ("libstdc++.so.6", "libc++abi.so.1", "libc++.so.1"):
         try:
-            library = ctypes.CDLL(name)
-            demangle = library.__cxa_demangle
+            return _callable(ctypes.CDLL(name).__cxa_demangle, ctypes.CDLL(None).free)
         except (OSError, AttributeError):
             continue
-        free = ctypes.CDLL(None).free
-        free.argtypes, free.restype = [ctypes.c_void_p], None
-        demangle.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int)]
-        demangle.restype = ctypes.c_void_p
-
-        def call(mangled: bytes) -> bytes | None:
-            status = ctypes.c_int()
-            text = demangle(mangled, None, None, ctypes.byref(status))
-            if not text:
-                return None
-            try:
-                return ctypes.string_at(text)
-            finally:
-                free(text)
-
-        return call
     return None
+
+
+def _callable(function: Any, free: Any) -> Callable[[bytes], bytes | None]:
+    free.argtypes, free.restype = [ctypes.c_void_p], None
+    function.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int)]
+    function.restype = ctypes.c_void_p
+
+    def call(mangled: bytes) -> bytes | None:
+        status = ctypes.c_int()
+        text = function(mangled, None, None, ctypes.byref(status))
+        if not text:
+            return None
+        try:
+            return ctypes.string_at(text)
+        finally:
+            free(text)
+
+    return call
 
 
 def demangle(name: str) -> str:
