@@ -126,7 +126,9 @@ def _why_not(function: Function, unwinder: bool) -> str:
     for pattern, why in _NAMED:
         if pattern.fullmatch(name):
             return why
-    return "" if function.size else "of unknown length"
+    if function.room < 5:
+        return "shorter than 5 bytes up to the next code"
+    return ""
 
 
 def require(modules: list[Module], include: Iterable[str], exclude: Iterable[str]) -> None:

@@ -5,6 +5,7 @@ Sections and symbols are read by numpy straight from the mapped file: 35,000 sym
 
 from __future__ import annotations
 
+import dataclasses
 import mmap
 import os
 import struct
@@ -45,6 +46,7 @@ class Function:
     name: str
     kind: int = FUNC
     named: bool = True
+    room: int = 0  # bytes up to the next function or the end of the section
 
 
 class ElfFile:
@@ -221,11 +223,13 @@ def _rank(binding: Any) -> Any:
 
 
 def _sized(functions: list[Function], bounds: list[tuple[int, int]]) -> list[Function]:
-    """Symbols without a size (hand-written assembly) reach to the next function, or to their section's end."""
-    for i, function in enumerate(functions):
-        if not function.size:
-            end = next((end for begin, end in bounds if begin <= function.vaddr < end), function.vaddr)
-            if i + 1 < len(functions):
-                end = min(end, functions[i + 1].vaddr)
-            functions[i] = Function(function.vaddr, end - function.vaddr, function.name, function.kind, function.named)
-    return functions
+    """With the room that each has; symbols without a size (hand-written assembly) fill theirs."""
+    starts = [function.vaddr for function in functions] + [1 << 64]
+    found, at, bounds = [], 0, sorted(bounds)
+    for function, following in zip(functions, starts[1:]):
+        while at < len(bounds) and bounds[at][1] <= function.vaddr:
+            at += 1
+        end = bounds[at][1] if at < len(bounds) and bounds[at][0] <= function.vaddr else function.vaddr + function.size
+        room = min(end, following) - function.vaddr
+        found.append(dataclasses.replace(function, size=function.size or room, room=room))
+    return found

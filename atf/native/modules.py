@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 
-from atf._core.errors import TargetDenied, TargetForeign, TargetGone, UsageError
+from atf._core.errors import TargetDenied, TargetError, TargetForeign, TargetGone, UsageError
 from atf.native.choice import Globs, Module, choose, require
 from atf.native.elf import ElfFile
 
@@ -86,7 +86,7 @@ def choose_modules(
             found.append((number, path))
     for word in [w for w in wanted if w not in used and w != "*"]:
         if not os.path.isfile(word):
-            loaded = ", ".join(os.path.basename(path) for path in paths)
+            loaded = ", ".join([os.path.basename(path) for path in paths[:12]] + ["…"] * (len(paths) > 12))
             raise UsageError(f"--module {word}: no such module; there are {loaded} (a library that is loaded later is named by its path)")
         paths.append(os.path.realpath(word))
         found.append((len(paths) - 1, paths[-1]))
@@ -103,8 +103,16 @@ def choose_modules(
 
 
 def _fits(path: str, word: str) -> bool:
+    """By the file's name or path, or by the name that programs ask for (libz.so.1 for libz.so.1.2.13)."""
     name = os.path.basename(path)
-    return fnmatch.fnmatchcase(name, word) or fnmatch.fnmatchcase(path, word) or ("/" in word and os.path.realpath(word) == path)
+    if fnmatch.fnmatchcase(name, word) or fnmatch.fnmatchcase(path, word) or ("/" in word and os.path.realpath(word) == path):
+        return True
+    if word == "main" or "/" in word:
+        return False
+    try:
+        return fnmatch.fnmatchcase(ElfFile(path).soname or "", word)
+    except TargetError:
+        return False
 
 
 def _readable(path: str, pid: int | None, main: bool) -> str | None:
