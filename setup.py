@@ -30,8 +30,8 @@ LINK = ["-pthread", *[flag for flag in FLAGS[KIND] if flag.startswith("-fsanitiz
 # C that belongs to a module beside its .pyx.
 SOURCES = {
     "recorder": ["atf/_core/producer.c", "atf/_core/names.c", *sorted(glob.glob("atf/_core/vm/*.c"))],
-    "drain": [f"atf/_core/{name}.c" for name in ("engine", "source", "links", "writer")],
-    "ring": [f"atf/_core/{name}.c" for name in ("bench", "producer", "engine", "source", "links", "writer")],  # a record path of its own
+    "drain": [f"atf/_core/{name}.c" for name in ("engine", "source", "output", "links", "writer")],
+    "ring": [f"atf/_core/{name}.c" for name in ("bench", "producer", "engine", "source", "output", "links", "writer")],  # a record path of its own
 }
 GENERATED = None if KIND == "coverage" else f"build/{KIND}/cython"  # coverage wants the .c beside its .pyx
 # The kind of the modules that lie in place: they are newer than every source, so only this tells a debug from a release one.
@@ -58,7 +58,7 @@ def build_agent():
             subprocess.run([*os.environ.get("CC", "gcc").split(), *AGENT_FLAGS, *map(str, files), "-o", str(target), *link], check=True)
 
 
-if (sys.platform, platform.machine()) == ("linux", "x86_64") and not {"clean", "sdist", "egg_info"} & set(sys.argv):
+if AGENT.is_dir() and (sys.platform, platform.machine()) == ("linux", "x86_64") and not {"clean", "sdist", "egg_info"} & set(sys.argv):
     build_agent()
 
 

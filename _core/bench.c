@@ -1,6 +1,6 @@
 /* See bench.h. */
 #include "bench.h"
-#include "ring.h"
+#include "lane.h"
 #include <errno.h>
 #include <pthread.h>
 
@@ -35,11 +35,12 @@ static void *produce(void *arg)
 }
 
 /* What the drain does to a ring, without the files. Returns the records read. */
-static uint64_t consume(atf_slot *slot, uint32_t n, int peek, uint64_t expected, uint32_t *in_order)
+static uint64_t consume(const atf_lane *lane, int peek, uint64_t expected, uint32_t *in_order)
 {
-    int claimed, i = atf_ring_oldest(slot->index, n, peek, &claimed);
-    if (i < 0) return 0;
-    atf_ring *r = &slot->index[i];
+    int claimed;
+    uint32_t i = atf_lane_oldest(lane, peek, &claimed);
+    if (i == ATF_NO_RING) return 0;
+    atf_ring *r = atf_lane_ring(lane, i);
     const atf_event *events = (const atf_event *)((const char *)atf_current.global + r->offset);
     uint64_t head = atf_ring_committed(r), at = r->drained, wrong = 0, last = 0;
     for (uint64_t k = at; k < head; k++, expected++) {
@@ -49,7 +50,7 @@ static uint64_t consume(atf_slot *slot, uint32_t n, int peek, uint64_t expected,
     }
     if (wrong) *in_order = 0;
     r->drained = head;
-    if (claimed) atf_ring_free(r);
+    if (claimed) atf_lane_free(lane, i);
     else atf_ring_unpeek(r);
     return head - at;
 }
@@ -57,7 +58,7 @@ static uint64_t consume(atf_slot *slot, uint32_t n, int peek, uint64_t expected,
 int atf_bench_pair(uint64_t records, int with_clock, atf_bench_result *r)
 {
     atf_control *c = atf_current.control;
-    atf_slot *slot = atf_slot_at(atf_current.registry, 0);
+    atf_lane lane = atf_index_lane(atf_current.registry, atf_slot_at(atf_current.registry, 0));
     job j = {.records = records, .with_clock = with_clock};
     uint64_t cpu = atf_clock_ns(CLOCK_THREAD_CPUTIME_ID);
     *r = (atf_bench_result){.in_order = 1};
@@ -66,7 +67,7 @@ int atf_bench_pair(uint64_t records, int with_clock, atf_bench_result *r)
     if (error) return error;
     for (;;) {
         uint32_t ended = atf_load_acquire32(&j.ended);
-        uint64_t got = consume(slot, atf_current.registry->index_rings, (int)ended, r->records, &r->in_order);
+        uint64_t got = consume(&lane, (int)ended, r->records, &r->in_order);
         r->records += got;
         atf_store_relaxed64(&c->drain_heartbeat_ticks, atf_ticks(c->clock_type));
         if (got) continue;

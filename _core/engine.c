@@ -91,18 +91,26 @@ static void *run(void *arg)
 {
     atf_engine *e = arg;
     ask_for_latency();
-    uint64_t nap = ATF_NAP_MIN_NS, flushed = 0;
+    uint64_t nap = ATF_NAP_MIN_NS, flushed = 0, worked = 0;
     pthread_mutex_lock(&e->lock);
     while (!e->stop) {
         uint64_t now = atf_clock_ns(CLOCK_MONOTONIC), wrote = 0;
         int peek = now - flushed >= e->flush_ns;
         if (peek) flushed = now;
-        for (uint32_t i = 0; i < e->n; i++) wrote += atf_source_pass(e->sources[i], peek);
+        int pressed = 0, behind = 0;
+        for (uint32_t i = 0; i < e->n; i++) {
+            wrote += atf_source_pass(e->sources[i], peek, ATF_PASS_NS);
+            pressed |= e->sources[i]->pressed;
+            behind |= e->sources[i]->behind;
+        }
+        if (wrote) worked = now;
         atf_store_relaxed64(&e->cpu_ns, atf_clock_ns(CLOCK_THREAD_CPUTIME_ID));
-        nap = wrote ? ATF_NAP_MIN_NS : (nap * 2 < ATF_NAP_MAX_NS ? nap * 2 : ATF_NAP_MAX_NS);
+        uint64_t longest = now - worked < ATF_IDLE_AFTER_NS ? ATF_NAP_MAX_NS : ATF_NAP_IDLE_NS;
+        if (pressed) nap = nap / 2 > ATF_NAP_MIN_NS ? nap / 2 : ATF_NAP_MIN_NS;
+        else if (!wrote) nap = nap * 2 < longest ? nap * 2 : longest;
         struct timespec until;
         clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += (long)nap;
+        until.tv_nsec += (long)(behind ? ATF_NAP_BEHIND_NS : nap);
         if (until.tv_nsec >= 1000000000) {
             until.tv_nsec -= 1000000000;
             until.tv_sec++;
@@ -150,7 +158,7 @@ int atf_engine_add(atf_engine *e, atf_source *s)
         } else error = ENOMEM;
     }
     if (!error) e->sources[e->n++] = s;
-    if (!error) atf_source_pass(s, 0); /* the first heartbeat, at once */
+    if (!error) atf_source_pass(s, 0, ATF_PASS_NS); /* the first heartbeat, at once */
     pthread_mutex_unlock(&e->lock);
     return error;
 }

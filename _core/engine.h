@@ -4,8 +4,14 @@
 #include "source.h"
 #include <pthread.h>
 
-#define ATF_NAP_MIN_NS 200000u   /* after a pass that found work */
-#define ATF_NAP_MAX_NS 2000000u  /* a thread at full speed fills its pool in more than twice this */
+/* A nap is halved when half of a lane was full at its end, and doubled when nothing was: most wakes find work, and a thread that
+ * speeds up meanwhile has the other half of its rings, then the spare ones. */
+#define ATF_NAP_MIN_NS 100000u
+#define ATF_NAP_MAX_NS 2000000u
+#define ATF_NAP_IDLE_NS 4000000u   /* when nothing came for ATF_IDLE_AFTER_NS */
+#define ATF_NAP_BEHIND_NS 10000u   /* full rings are left: only to let others have the lock */
+#define ATF_IDLE_AFTER_NS 1000000000u
+#define ATF_PASS_NS 20000000u      /* a pass over one process: every other one needs its heartbeat */
 #define ATF_FLUSH_NS 250000000u  /* rings that are not full are read this often, for those who watch */
 
 /* `lock` guards the list and everything behind it; the thread holds it during a pass and gives it up to nap. */

@@ -2,7 +2,7 @@
  *
  *   control    one atf_control
  *   registry   one atf_registry, then `capacity` atf_slot, then the names log
- *   rings      one atf_global_lane with its cells, then per slot its index rings and its detail rings
+ *   rings      one atf_global_lane with its cells, then per slot its index rings and its detail rings, then the spare rings
  *
  * Only offsets stand here, never pointers. Fields are grouped by who writes them; groups that different
  * threads write stand ATF_LINE bytes apart (two cache lines, because the prefetcher fetches pairs). */
@@ -14,8 +14,9 @@
 #define ATF_LINE 128
 #define ATF_ALIGNED __attribute__((aligned(ATF_LINE)))
 #define ATF_SEGMENT_MAGIC 0x53465441u /* "ATFS" */
-#define ATF_LAYOUT_VERSION 1u
+#define ATF_LAYOUT_VERSION 2u
 #define ATF_MAX_RINGS 8
+#define ATF_MAX_SPARES 64
 #define ATF_ANCHORS 64
 #define ATF_DRAIN_SILENT_NS 500000000u /* a drain without a heartbeat for this long is taken for absent */
 
@@ -86,7 +87,7 @@ typedef struct atf_ring {
     uint64_t first_seq; /* the producer's number of the first record here; set before the ring is ACTIVE */
     uint64_t drained;   /* consumed so far; the drain's under PEEK or DRAINING, else the producer's */
     uint64_t offset;    /* of the first record, from the start of the rings segment; constant */
-    uint64_t capacity;  /* records or bytes; constant */
+    uint64_t capacity;  /* records or bytes; constant, but a spare ring's is set by who borrows it */
     uint64_t head ATF_ALIGNED; /* committed so far; the producer's, one release store a record */
 } atf_ring;
 _Static_assert(sizeof(atf_ring) == 2 * ATF_LINE, "ring header");
@@ -110,6 +111,9 @@ typedef struct atf_slot {
     uint64_t taken_back;            /* rings taken back (drop-oldest) */
     uint64_t blocked_ns;            /* time spent waiting under the block policy */
 
+    uint64_t index_spares ATF_ALIGNED; /* bit k: spare ring k is in this lane; the producer sets it, the drain clears it */
+    uint64_t detail_spares;
+
     atf_ring index[ATF_MAX_RINGS] ATF_ALIGNED;
     atf_ring detail[ATF_MAX_RINGS];
 } atf_slot;
@@ -118,14 +122,17 @@ typedef struct atf_registry {
     atf_segment_head head;
     uint32_t capacity;       /* slots */
     uint32_t index_rings, detail_rings; /* per slot */
-    uint32_t reserved;
-    uint64_t index_bytes, detail_bytes; /* of one ring */
+    uint32_t spare_rings;    /* of the whole process, for threads whose own rings are full: see lane.h */
+    uint64_t index_bytes, detail_bytes, spare_bytes; /* of one ring */
     uint64_t slots_offset, names_offset, names_capacity;
     uint32_t thread_counter ATF_ALIGNED; /* next thread number */
     /* The names log: atf_name entries, appended under the producer process's own lock (the GIL), never moved.
      * The release store of names_tail pairs with the reader's acquire load. */
     uint64_t names_tail ATF_ALIGNED;
     uint64_t names_lost;
+    uint64_t spares_free ATF_ALIGNED; /* bit k: spare ring k is in nobody's lane */
+    uint64_t spares_most;             /* so many were borrowed at once; about, for people */
+    atf_ring spares[ATF_MAX_SPARES] ATF_ALIGNED;
 } atf_registry;
 
 enum atf_name_kind { ATF_NAME_MODULE = 1, ATF_NAME_FUNCTION = 2 };
@@ -190,8 +197,8 @@ static inline void atf_slot_name_put(atf_slot *s, const char *text, size_t bytes
 
 /* Sizes and offsets follow from these numbers alone, so that both sides of a size check agree. */
 typedef struct atf_geometry {
-    uint32_t slots, index_rings, detail_rings, reserved;
-    uint64_t index_bytes, detail_bytes; /* of one ring; multiples of 4096 */
+    uint32_t slots, index_rings, detail_rings, spare_rings;
+    uint64_t index_bytes, detail_bytes, spare_bytes; /* of one ring; multiples of 4096 */
     uint64_t global_cells, names_bytes;
 } atf_geometry;
 
@@ -207,8 +214,12 @@ static inline uint64_t atf_slot_ring_bytes(const atf_geometry *g)
 {
     return g->index_rings * g->index_bytes + g->detail_rings * g->detail_bytes;
 }
-static inline uint64_t atf_rings_bytes(const atf_geometry *g)
+static inline uint64_t atf_spares_start(const atf_geometry *g)
 {
     return atf_rings_start(g) + g->slots * atf_slot_ring_bytes(g);
+}
+static inline uint64_t atf_rings_bytes(const atf_geometry *g)
+{
+    return atf_spares_start(g) + g->spare_rings * g->spare_bytes;
 }
 #endif

@@ -1,7 +1,7 @@
 /* Slow paths of the record path: a thread's registration, ring swaps, the global lane, a thread's end. */
 #include "producer.h"
 #include "heartbeat.h"
-#include "ring.h"
+#include "lane.h"
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -13,6 +13,7 @@
 _Thread_local atf_thread *atf_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
 void (*atf_thread_started)(atf_thread *t);
 void (*atf_thread_named)(atf_thread *t);
+void (*atf_session_stopped)(void);
 atf_session atf_current;
 
 /* All threads of this process that ever wrote, so that a session's end can retire them. */
@@ -99,7 +100,7 @@ static void register_thread(atf_thread *t)
     t->tid = os_tid();
     t->clock_type = control->clock_type;
     t->number = atf_add_acq_rel32(&reg->thread_counter, 1);
-    t->index_ring = t->detail_ring = ATF_MAX_RINGS;
+    t->index_ring = t->detail_ring = ATF_NO_RING;
     t->gate = &control->gate;
     t->retry_at = 4096;
     t->unnamed = NAME_TRIES;
@@ -111,8 +112,13 @@ atf_thread *atf_enter_slow(void)
 {
     atf_control *control = atf_current.control;
     if (!control) return NULL;
-    uint32_t gate = atf_load_acquire32(&control->gate); /* pairs with atf_gate_change: state is at least that new */
-    if (atf_load_acquire32(&control->state) != ATF_STATE_RECORDING) return NULL;
+    uint32_t gate = atf_load_acquire32(&control->gate); /* pairs with Segments.stop: state is at least that new */
+    if (atf_load_acquire32(&control->state) != ATF_STATE_RECORDING) {
+        void (*stopped)(void) = atf_session_stopped;
+        atf_session_stopped = NULL;
+        if (stopped) stopped();
+        return NULL;
+    }
     atf_thread *t = atf_self;
     int fresh = !t || !t->live;
     if (!t) {
@@ -138,9 +144,9 @@ atf_thread *atf_enter_slow(void)
 }
 
 /* ---------------------------------------------------------------- index lane */
-static void activate(atf_thread *t, uint32_t i, uint64_t seq)
+static void activate(atf_thread *t, const atf_lane *lane, uint32_t i, uint64_t seq)
 {
-    atf_ring *r = &t->slot->index[i];
+    atf_ring *r = atf_lane_ring(lane, i);
     atf_ring_activate(r, seq);
     t->index_ring = i;
     t->cursor = (atf_event *)((char *)atf_current.global + r->offset);
@@ -150,37 +156,24 @@ static void activate(atf_thread *t, uint32_t i, uint64_t seq)
     t->seq_base = seq;
 }
 
-/* The next FREE ring after `last`, or -1. */
-static int find_free(const atf_ring *rings, uint32_t n, uint32_t last)
+/* One of the lane's own, else a spare one, unless nobody reads what is there. */
+static uint32_t next_free(const atf_lane *lane, const atf_control *c)
 {
-    for (uint32_t k = 1; k <= n; k++)
-        if (atf_ring_is_free(&rings[(last + k) % n])) return (int)((last + k) % n);
-    return -1;
+    uint32_t i = atf_lane_find_free(lane);
+    if (i == ATF_NO_RING && c->drain_expected && !silent_for(c, ATF_DRAIN_SILENT_NS)) i = atf_lane_borrow(lane);
+    return i;
 }
 
-/* Takes the oldest FULL ring that the drain does not hold, or -1. */
-static int take_oldest(atf_ring *rings, uint32_t n)
-{
-    for (;;) {
-        int oldest = -1;
-        for (uint32_t i = 0; i < n; i++)
-            if (atf_load_acquire32(&rings[i].state) == ATF_RING_FULL &&
-                (oldest < 0 || atf_load_relaxed64(&rings[i].first_seq) < atf_load_relaxed64(&rings[oldest].first_seq)))
-                oldest = (int)i;
-        if (oldest < 0 || atf_ring_take_back(&rings[oldest])) return oldest;
-    }
-}
-
-/* Waits for a FREE ring under the block policy; -1 at the deadline or when the session stops. */
-static int wait_free(atf_thread *t, atf_ring *rings, uint32_t n, uint32_t last)
+/* Waits for a ring under the block policy; ATF_NO_RING at the deadline or when the session stops. */
+static uint32_t wait_free(atf_thread *t, const atf_lane *lane)
 {
     atf_control *c = atf_current.control;
     uint64_t start = atf_clock_ns(CLOCK_MONOTONIC), waited = 0;
-    int i = -1;
-    while (i < 0 && waited < c->block_deadline_ns && worth_waiting(c) && atf_load_acquire32(&c->state) == ATF_STATE_RECORDING) {
+    uint32_t i = ATF_NO_RING;
+    while (i == ATF_NO_RING && waited < c->block_deadline_ns && worth_waiting(c) && atf_load_acquire32(&c->state) == ATF_STATE_RECORDING) {
         struct timespec nap = {0, 20000};
         nanosleep(&nap, NULL);
-        i = find_free(rings, n, last);
+        i = next_free(lane, c);
         waited = atf_clock_ns(CLOCK_MONOTONIC) - start;
     }
     atf_count64(&t->slot->blocked_ns, waited);
@@ -203,25 +196,25 @@ int atf_next_ring(atf_thread *t)
         }
     }
     atf_slot *s = t->slot;
-    uint32_t n = atf_current.registry->index_rings;
-    if (t->index_ring != ATF_MAX_RINGS) {
-        atf_ring_hand_over(&s->index[t->index_ring]);
+    atf_lane lane = atf_index_lane(atf_current.registry, s);
+    if (t->index_ring != ATF_NO_RING) {
+        atf_ring_hand_over(atf_lane_ring(&lane, t->index_ring));
         atf_add_acq_rel32(&s->attention, 1);
-        t->index_ring = ATF_MAX_RINGS;
+        t->index_ring = ATF_NO_RING;
         t->cursor = t->end = NULL;
         t->seq_base = seq;
         t->count = 0;
     }
     atf_store_relaxed64(&s->next_seq, seq);
-    int i = find_free(s->index, n, n - 1);
-    if (i < 0 && c->drain_expected && drain_silent(c)) {
+    uint32_t i = next_free(&lane, c);
+    if (i == ATF_NO_RING && c->drain_expected && drain_silent(c)) {
         if (atf_cas_acq_rel32(&c->mode, ATF_MODE_PER_THREAD, ATF_MODE_GLOBAL)) atf_add_relaxed64(&c->mode_transitions, 1);
         if (!global_full(atf_current.global)) return 0;
     }
-    if (i < 0 && worth_waiting(c)) i = wait_free(t, s->index, n, n - 1);
-    if (i < 0 && (i = take_oldest(s->index, n)) >= 0) atf_count64(&s->taken_back, 1);
-    if (i < 0) return 0; /* every ring is in the drain's hands */
-    activate(t, (uint32_t)i, seq);
+    if (i == ATF_NO_RING && worth_waiting(c)) i = wait_free(t, &lane);
+    if (i == ATF_NO_RING && (i = atf_lane_take_oldest(&lane)) != ATF_NO_RING) atf_count64(&s->taken_back, 1);
+    if (i == ATF_NO_RING) return 0; /* every ring is in the drain's hands */
+    activate(t, &lane, i, seq);
     return 1;
 }
 
@@ -279,22 +272,22 @@ void atf_write_global(atf_thread *t, const atf_event *e)
 uint8_t *atf_detail_slow(atf_thread *t, uint32_t bytes)
 {
     atf_slot *s = t->slot;
-    uint32_t n = atf_current.registry->detail_rings;
-    if (!s || n == 0) return NULL;
-    if (t->detail_ring != ATF_MAX_RINGS) {
-        atf_ring_hand_over(&s->detail[t->detail_ring]);
+    if (!s || atf_current.registry->detail_rings == 0) return NULL;
+    atf_lane lane = atf_detail_lane(atf_current.registry, s);
+    if (t->detail_ring != ATF_NO_RING) {
+        atf_ring_hand_over(atf_lane_ring(&lane, t->detail_ring));
         atf_add_acq_rel32(&s->attention, 1);
-        t->detail_ring = ATF_MAX_RINGS;
+        t->detail_ring = ATF_NO_RING;
         t->detail_cursor = t->detail_end = NULL;
     }
     atf_control *c = atf_current.control;
-    int i = find_free(s->detail, n, n - 1);
-    if (i < 0 && worth_waiting(c)) i = wait_free(t, s->detail, n, n - 1);
-    if (i < 0) i = take_oldest(s->detail, n);
-    if (i < 0) return NULL;
-    atf_ring *r = &s->detail[i];
+    uint32_t i = next_free(&lane, c);
+    if (i == ATF_NO_RING && worth_waiting(c)) i = wait_free(t, &lane);
+    if (i == ATF_NO_RING) i = atf_lane_take_oldest(&lane);
+    if (i == ATF_NO_RING) return NULL;
+    atf_ring *r = atf_lane_ring(&lane, i);
     atf_ring_activate(r, t->detail_seq);
-    t->detail_ring = (uint32_t)i;
+    t->detail_ring = i;
     t->detail_cursor = (uint8_t *)atf_current.global + r->offset;
     t->detail_end = t->detail_cursor + r->capacity;
     t->detail_head = &r->head;
@@ -322,8 +315,6 @@ uint32_t atf_detail(atf_thread *t, uint16_t type, const void *payload, uint32_t 
 }
 
 /* ---------------------------------------------------------------- begin and end */
-void atf_gate_change(atf_control *control) { atf_add_acq_rel32(&control->gate, 1); }
-
 void atf_session_open(atf_control *control, atf_registry *registry, atf_global_lane *global)
 {
     pthread_once(&once, once_init);

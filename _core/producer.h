@@ -26,7 +26,7 @@ typedef struct atf_thread {
     uint64_t *detail_head;
     uint64_t detail_bytes;      /* committed in the ACTIVE detail ring */
     uint64_t detail_seq;        /* number of the next detail */
-    uint32_t index_ring, detail_ring; /* which ring is ACTIVE; ATF_MAX_RINGS: none */
+    uint32_t index_ring, detail_ring; /* numbers in their lanes; ATF_NO_RING: none is ACTIVE */
     uint32_t number;
     uint32_t live;
     uint32_t unnamed;           /* how many more events look for the thread's name */
@@ -46,13 +46,17 @@ extern void (*atf_thread_started)(atf_thread *t);
  * from which its name is known, may not be in place at its first event. */
 extern void (*atf_thread_named)(atf_thread *t);
 
+/* Called once, at the first event after the recording was ended from outside, when nothing is written any more: the VM hooks
+ * arrange that they are taken out. */
+extern void (*atf_session_stopped)(void);
+
 /* Slow paths, in producer.c. */
 atf_thread *atf_enter_slow(void);
 int atf_next_ring(atf_thread *t);            /* 1: a ring is ACTIVE; 0: write through atf_write_global */
 void atf_write_global(atf_thread *t, const atf_event *e); /* the number is consumed even when it is dropped */
 uint8_t *atf_detail_slow(atf_thread *t, uint32_t bytes);  /* NULL: no room; counted */
 
-/* The only check per event: one relaxed load of the gate. It pairs with the release add in atf_gate_change;
+/* The only check per event: one relaxed load of the gate. It pairs with the release add of Segments.stop;
  * what changed is read behind an acquire load on the slow path. */
 static inline atf_thread *atf_enter(void)
 {
@@ -112,6 +116,5 @@ extern atf_session atf_current;
 void atf_session_open(atf_control *control, atf_registry *registry, atf_global_lane *global);
 void atf_session_close(void);   /* retires every thread; the segments may be detached afterwards */
 void atf_session_forked(void);  /* in a forked child: forgets the parent's session and threads */
-void atf_gate_change(atf_control *control);
 void atf_thread_exit(void *thread); /* releases the calling thread's slot */
 #endif

@@ -1,5 +1,5 @@
 /* The ownership word of a ring: every step that moves a ring from one owner to another, and nothing else.
- * Used by producers, by the drain and by the ThreadSanitizer harness. Never includes Python.h.
+ * Which ring of a lane takes the step is the business of lane.h. Never includes Python.h.
  *
  * Why nobody ever reads what another writes: a record is read only from a ring that the reader owns
  * (DRAINING), or from the committed prefix of a ring under PEEK. The producer appends behind that prefix,
@@ -45,32 +45,4 @@ static inline void atf_ring_give_back(atf_ring *r) { atf_store_release32(&r->sta
 
 /* What is committed; pairs with the producer's release store of the head. */
 static inline uint64_t atf_ring_committed(const atf_ring *r) { return atf_load_acquire64(&r->head); }
-
-/* Claims the oldest FULL ring, or with `peek` the ACTIVE one when there is no FULL one. -1: none.
- *
- * A ring may become FULL behind the scan while a younger one is seen FULL in front of it. The claim's acquire
- * makes that older ring's word visible, so the choice is checked again after it. */
-static inline int atf_ring_oldest(atf_ring *rings, uint32_t n, int peek, int *claimed)
-{
-    for (;;) {
-        int full = -1, active = -1;
-        for (uint32_t i = 0; i < n; i++) {
-            uint32_t state = atf_load_acquire32(&rings[i].state);
-            if (state == ATF_RING_ACTIVE) active = (int)i;
-            if (state != ATF_RING_FULL) continue;
-            if (full < 0 || atf_load_relaxed64(&rings[i].first_seq) < atf_load_relaxed64(&rings[full].first_seq)) full = (int)i;
-        }
-        if (full < 0 && (active < 0 || !peek)) return -1;
-        int pick = full >= 0 ? full : active;
-        *claimed = full >= 0;
-        if (!(full >= 0 ? atf_ring_claim(&rings[pick]) : atf_ring_peek(&rings[pick]))) continue;
-        uint64_t first = rings[pick].first_seq;
-        int older = 0;
-        for (uint32_t i = 0; i < n; i++)
-            if ((int)i != pick && atf_load_acquire32(&rings[i].state) == ATF_RING_FULL && atf_load_relaxed64(&rings[i].first_seq) < first) older = 1;
-        if (!older) return pick;
-        if (full >= 0) atf_ring_give_back(&rings[pick]);
-        else atf_ring_unpeek(&rings[pick]);
-    }
-}
 #endif

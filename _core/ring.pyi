@@ -40,6 +40,8 @@ class Pool:
         index_bytes: int = 4096,
         detail_rings: int = 2,
         detail_bytes: int = 16384,
+        spare_rings: int = 0,
+        spare_bytes: int = 16384,
         global_cells: int = 16,
         policy: str = "drop-oldest",
     ) -> None: ...
@@ -57,7 +59,7 @@ class Pool:
         """The producing thread ends and all files are completed."""
     @property
     def stats(self) -> dict[str, int]:
-        """{"taken_back", "lane", "lane_dropped", "transitions"}."""
+        """{"taken_back", "lane", "lane_dropped", "transitions", "spares_free"}."""
     def close(self) -> None:
         """Finish and let the memory go. May be called again."""
     def __enter__(self) -> Pool: ...

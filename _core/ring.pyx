@@ -45,7 +45,7 @@ cdef extern from "engine.h" nogil:
     void atf_engine_finish(atf_engine *e, atf_source *s, int dead)
     int atf_source_open(atf_source *s, atf_control *c, atf_registry *r, atf_global_lane *g, const char *dir, int resume)
     void atf_source_close(atf_source *s)
-    uint64_t atf_source_pass(atf_source *s, int peek)
+    uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns)
     void atf_source_finish(atf_source *s)
     uint64_t atf_clock_ns(int clock)
     enum:
@@ -196,9 +196,10 @@ cdef class Pool:
     cdef readonly uint64_t produced
     cdef readonly uint64_t details  # given out, over all threads
 
-    def __init__(self, path, *, index_rings=2, index_bytes=4096, detail_rings=2, detail_bytes=16384, global_cells=16, policy="drop-oldest"):
+    def __init__(self, path, *, index_rings=2, index_bytes=4096, detail_rings=2, detail_bytes=16384, spare_rings=0, spare_bytes=16384,
+                 global_cells=16, policy="drop-oldest"):
         options = dict(slots=2, index_rings=index_rings, index_bytes=index_bytes, detail_rings=detail_rings, detail_bytes=detail_bytes,
-                       global_cells=global_cells, names_bytes=0)
+                       spare_rings=spare_rings, spare_bytes=spare_bytes, global_cells=global_cells, names_bytes=0)
         if self.opened:
             raise SessionError("this pool is open already")
         if not _busy.acquire(blocking=False):
@@ -254,7 +255,7 @@ cdef class Pool:
         """One pass of the drain; ``peek``: rings that are not full too. Returns the records and GAPs written."""
         if not self.producing:
             raise SessionError("this pool was finished: there is nothing to drain")
-        return atf_source_pass(&self.source, peek)
+        return atf_source_pass(&self.source, peek, 0)
 
     def finish(self):
         """The producing thread ends and all files are completed."""
@@ -265,15 +266,15 @@ cdef class Pool:
 
     @property
     def stats(self):
-        """``{"taken_back", "lane", "lane_dropped", "transitions"}``: rings taken back by the threads that have a slot, records
-        that went to the global lane, records refused there, changes of the mode."""
+        """``{"taken_back", "lane", "lane_dropped", "transitions", "spares_free"}``: rings taken back by the threads that have a
+        slot, records that went to the global lane, records refused there, changes of the mode, spare rings that nobody has."""
         cdef uint32_t i
         taken = 0
         for i in range(self.segments.registry.capacity):
             taken += atf_slot_at(self.segments.registry, i).taken_back
         return {
             "taken_back": taken, "lane": self.segments.rings.tail, "lane_dropped": self.segments.rings.dropped,
-            "transitions": self.segments.control.mode_transitions,
+            "transitions": self.segments.control.mode_transitions, "spares_free": bin(self.segments.registry.spares_free).count("1"),
         }
 
     def close(self):

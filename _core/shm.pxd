@@ -1,10 +1,10 @@
 """The structs of layout.h that Cython code touches, for cimport."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 cdef extern from "layout.h" nogil:
     enum:
-        ATF_SEGMENT_MAGIC, ATF_LAYOUT_VERSION, ATF_MAX_RINGS, ATF_SEG_CONTROL, ATF_SEG_REGISTRY, ATF_SEG_RINGS
+        ATF_SEGMENT_MAGIC, ATF_LAYOUT_VERSION, ATF_MAX_RINGS, ATF_MAX_SPARES, ATF_SEG_CONTROL, ATF_SEG_REGISTRY, ATF_SEG_RINGS
         ATF_STATE_NEW, ATF_STATE_RECORDING, ATF_STATE_STOPPED, ATF_MODE_GLOBAL, ATF_MODE_PER_THREAD, ATF_DROP_OLDEST, ATF_BLOCK
         ATF_SLOT_FREE, ATF_SLOT_CLAIMED, ATF_SLOT_LIVE, ATF_SLOT_EXITED, ATF_NAME_MODULE, ATF_NAME_FUNCTION
     ctypedef struct atf_segment_head:
@@ -21,8 +21,7 @@ cdef extern from "layout.h" nogil:
         uint32_t gate, state, mode, registry_ready, registry_version, registry_epoch
         uint64_t drain_heartbeat_ticks, drain_passes
         uint32_t drain_pid
-        uint64_t mode_transitions, fallback_events, slotless_threads
-        uint64_t anchor_count
+        uint64_t mode_transitions, fallback_events, slotless_threads, anchor_count
     ctypedef struct atf_ring:
         uint32_t state
         uint64_t first_seq, drained, offset, capacity, head
@@ -33,10 +32,11 @@ cdef extern from "layout.h" nogil:
         atf_ring detail[8]
     ctypedef struct atf_registry:
         atf_segment_head head
-        uint32_t capacity, index_rings, detail_rings
-        uint64_t index_bytes, detail_bytes, slots_offset, names_offset, names_capacity
+        uint32_t capacity, index_rings, detail_rings, spare_rings
+        uint64_t index_bytes, detail_bytes, spare_bytes, slots_offset, names_offset, names_capacity
         uint32_t thread_counter
-        uint64_t names_tail, names_lost
+        uint64_t names_tail, names_lost, spares_free, spares_most
+        atf_ring spares[64]
     ctypedef struct atf_name:
         uint32_t length, kind
         uint64_t id
@@ -47,8 +47,8 @@ cdef extern from "layout.h" nogil:
         atf_segment_head head
         uint64_t capacity, cells_offset, tail, consumed, dropped
     ctypedef struct atf_geometry:
-        uint32_t slots, index_rings, detail_rings
-        uint64_t index_bytes, detail_bytes, global_cells, names_bytes
+        uint32_t slots, index_rings, detail_rings, spare_rings
+        uint64_t index_bytes, detail_bytes, spare_bytes, global_cells, names_bytes
     void atf_slot_name_get(const atf_slot *s, char *text)
     void atf_slot_name_put(atf_slot *s, const char *text, size_t bytes)
     atf_slot *atf_slot_at(atf_registry *r, uint32_t i)
@@ -56,6 +56,7 @@ cdef extern from "layout.h" nogil:
     uint64_t atf_registry_bytes(const atf_geometry *g)
     uint64_t atf_rings_bytes(const atf_geometry *g)
     uint64_t atf_rings_start(const atf_geometry *g)
+    uint64_t atf_spares_start(const atf_geometry *g)
     uint64_t atf_slot_ring_bytes(const atf_geometry *g)
 
 cdef extern from "timescale.h" nogil:
@@ -70,7 +71,6 @@ cdef extern from "atomics.h" nogil:
     uint32_t atf_add_acq_rel32(uint32_t *p, uint32_t v)
     uint64_t atf_load_acquire64(const uint64_t *p)
     uint64_t atf_load_relaxed64(const uint64_t *p)
-
 
 cdef class Segments:
     """The three mapped segments of one recorded process, checked. Holds their buffers."""

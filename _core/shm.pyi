@@ -16,12 +16,15 @@ def sizes(
     detail_rings: int = 2,
     index_bytes: int = 1572864,
     detail_bytes: int = 1048576,
+    spare_rings: int = 0,
+    spare_bytes: int = 2097152,
     global_cells: int = 16384,
     names_bytes: int = 16777216,
 ) -> tuple[int, int, int]:
     """Bytes of the three segments for these numbers: (control, registry, rings). UsageError for numbers that cannot be.
 
-    ``index_bytes`` and ``detail_bytes`` are of one ring; ``global_cells`` is a power of two.
+    ``index_bytes``, ``detail_bytes`` and ``spare_bytes`` are of one ring; ``spare_rings`` are for all threads of the process
+    together, the others for each; ``global_cells`` is a power of two.
     """
 
 def format(
@@ -40,6 +43,8 @@ def format(
     detail_rings: int = 2,
     index_bytes: int = 1572864,
     detail_bytes: int = 1048576,
+    spare_rings: int = 0,
+    spare_bytes: int = 2097152,
     global_cells: int = 16384,
     names_bytes: int = 16777216,
 ) -> None:

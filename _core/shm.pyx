@@ -25,7 +25,8 @@ cdef class _Owner:
         PyBuffer_Release(&self.view)
 
 
-cdef atf_geometry _geometry(int slots, int index_rings, int detail_rings, index_bytes, detail_bytes, global_cells, names_bytes) except *:
+cdef atf_geometry _geometry(int slots, int index_rings, int detail_rings, index_bytes, detail_bytes, int spare_rings, spare_bytes,
+                            global_cells, names_bytes) except *:
     cdef atf_geometry g
     if not 1 <= slots <= 4096:
         raise UsageError(f"slots={slots}: 1 to 4096 threads can have rings of their own")
@@ -33,6 +34,8 @@ cdef atf_geometry _geometry(int slots, int index_rings, int detail_rings, index_
         raise UsageError(f"a lane has 2 to {ATF_MAX_RINGS} rings, not {index_rings} and {detail_rings}")
     if index_bytes < PAGE or (detail_rings and detail_bytes < 4 * PAGE) or index_bytes > 1 << 30 or detail_bytes > 1 << 30:
         raise UsageError(f"a ring has 4 KiB (details: 16 KiB) to 1 GiB, not {index_bytes} and {detail_bytes} bytes")
+    if not 0 <= spare_rings <= ATF_MAX_SPARES or (spare_rings and not 4 * PAGE <= spare_bytes <= 1 << 30):
+        raise UsageError(f"a process has 0 to {ATF_MAX_SPARES} spare rings of 16 KiB to 1 GiB, not {spare_rings} of {spare_bytes} bytes")
     if global_cells < 2 or global_cells & (global_cells - 1):
         raise UsageError(f"global_cells={global_cells}: a power of two")
     memset(&g, 0, sizeof(g))
@@ -41,14 +44,17 @@ cdef atf_geometry _geometry(int slots, int index_rings, int detail_rings, index_
     g.detail_rings = detail_rings
     g.index_bytes = (index_bytes + PAGE - 1) // PAGE * PAGE
     g.detail_bytes = (detail_bytes + PAGE - 1) // PAGE * PAGE
+    g.spare_rings = spare_rings
+    g.spare_bytes = (spare_bytes + PAGE - 1) // PAGE * PAGE
     g.global_cells = global_cells
     g.names_bytes = (names_bytes + 7) // 8 * 8
     return g
 
 
-def sizes(*, slots=64, index_rings=4, detail_rings=2, index_bytes=1536 * 1024, detail_bytes=1024 * 1024, global_cells=16384, names_bytes=16 << 20):
-    """Bytes of the three segments for these numbers: ``(control, registry, rings)``."""
-    cdef atf_geometry g = _geometry(slots, index_rings, detail_rings, index_bytes, detail_bytes, global_cells, names_bytes)
+def sizes(*, slots=64, index_rings=4, detail_rings=2, index_bytes=1536 * 1024, detail_bytes=1024 * 1024, spare_rings=0, spare_bytes=2 << 20,
+          global_cells=16384, names_bytes=16 << 20):
+    """Bytes of the three segments for these numbers: ``(control, registry, rings)``. Bytes of rings are those of one ring."""
+    cdef atf_geometry g = _geometry(slots, index_rings, detail_rings, index_bytes, detail_bytes, spare_rings, spare_bytes, global_cells, names_bytes)
     return (sizeof(atf_control) + PAGE - 1) // PAGE * PAGE, atf_registry_bytes(&g), atf_rings_bytes(&g)
 
 
@@ -62,9 +68,10 @@ cdef uint64_t _ticks_per_second(uint32_t clock_type) noexcept nogil:
 
 
 def format(control, registry, rings, *, int pid, start, policy="drop-oldest", block_deadline_ns=5_000_000_000, drain_expected=True, int level=0,
-           slots=64, index_rings=4, detail_rings=2, index_bytes=1536 * 1024, detail_bytes=1024 * 1024, global_cells=16384, names_bytes=16 << 20):
+           slots=64, index_rings=4, detail_rings=2, index_bytes=1536 * 1024, detail_bytes=1024 * 1024, spare_rings=0, spare_bytes=2 << 20,
+           global_cells=16384, names_bytes=16 << 20):
     """Lay out three zeroed buffers for a new session of process ``pid`` (started at ``start`` clock ticks after boot)."""
-    cdef atf_geometry g = _geometry(slots, index_rings, detail_rings, index_bytes, detail_bytes, global_cells, names_bytes)
+    cdef atf_geometry g = _geometry(slots, index_rings, detail_rings, index_bytes, detail_bytes, spare_rings, spare_bytes, global_cells, names_bytes)
     cdef _Owner a = _Owner(control), b = _Owner(registry), d = _Owner(rings)
     cdef atf_control *c = <atf_control *>a.view.buf
     cdef atf_registry *r = <atf_registry *>b.view.buf
@@ -97,6 +104,11 @@ def format(control, registry, rings, *, int pid, start, policy="drop-oldest", bl
     r.detail_rings = g.detail_rings
     r.index_bytes = g.index_bytes
     r.detail_bytes = g.detail_bytes
+    r.spare_rings = g.spare_rings
+    r.spare_bytes = g.spare_bytes
+    for k in range(g.spare_rings):
+        r.spares[k].offset = atf_spares_start(&g) + k * g.spare_bytes
+        r.spares_free |= <uint64_t>1 << k
     r.slots_offset = sizeof(atf_registry)
     r.names_offset = r.slots_offset + g.slots * sizeof(atf_slot)
     r.names_capacity = g.names_bytes
@@ -163,9 +175,12 @@ cdef class Segments:
         bad = r.slots_offset != sizeof(atf_registry) or not 1 <= r.capacity <= 4096
         bad = bad or r.index_rings > ATF_MAX_RINGS or r.detail_rings > ATF_MAX_RINGS
         bad = bad or r.names_offset != r.slots_offset + r.capacity * sizeof(atf_slot) or r.names_offset + r.names_capacity > registry_bytes
+        bad = bad or r.spare_rings > ATF_MAX_SPARES or (r.spare_rings and r.spare_bytes > rings_bytes)
         bad = bad or self.rings.capacity == 0 or self.rings.capacity & (self.rings.capacity - 1) != 0
         bad = bad or self.rings.cells_offset + self.rings.capacity * sizeof(atf_cell) > rings_bytes
         if not bad:
+            for k in range(r.spare_rings):
+                bad = bad or r.spares[k].offset + r.spare_bytes > rings_bytes
             for i in range(r.capacity):
                 slot = atf_slot_at(r, i)
                 for k in range(r.index_rings):
@@ -194,6 +209,7 @@ cdef class Segments:
             "fallback_events": atf_load_relaxed64(&c.fallback_events),
             "slotless_threads": atf_load_relaxed64(&c.slotless_threads),
             "global_dropped": atf_load_relaxed64(&self.rings.dropped),
+            "spares_most": atf_load_relaxed64(&self.registry.spares_most),
             "threads_seen": atf_load_acquire32(&self.registry.thread_counter),
             "names_lost": self.registry.names_lost,
         }

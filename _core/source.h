@@ -31,6 +31,9 @@ typedef struct atf_source {
     uint32_t resume;      /* files of a dead recorder may exist */
     uint32_t dead;        /* the producer process is gone: nobody will write on */
     uint32_t *seen;       /* attention per slot */
+    uint32_t start;       /* the slot that was visited last */
+    int pressed;          /* the last pass found half of a lane's rings full: the nap before it was long */
+    int behind;           /* the last pass left full rings */
     int disk_error;       /* the last errno, 0: none */
     uint64_t events, bytes, writes;
     uint64_t next_anchor_ticks;
@@ -40,7 +43,7 @@ typedef struct atf_source {
     uint8_t *stage_details;
     uint32_t staged, staged_details;
     uint64_t staged_bytes;
-    /* the detail ring under the cursor; ATF_MAX_RINGS: none */
+    /* the detail ring under the cursor, by its number in the lane; ATF_NO_RING: none */
     uint32_t detail_ring, detail_claimed;
     uint64_t detail_at, detail_number, detail_end;
 } atf_source;
@@ -49,14 +52,19 @@ typedef struct atf_source {
 int atf_source_open(atf_source *s, atf_control *c, atf_registry *r, atf_global_lane *g, const char *dir, int resume);
 void atf_source_close(atf_source *s);
 
-/* One round over all threads. peek: also what is committed in rings that are not full yet. Returns records written. */
-uint64_t atf_source_pass(atf_source *s, int peek);
+/* One round over all threads, at most one more ring than a lane has of each, so that a fast one does not starve the others.
+ * peek: also what is committed in rings that are not full yet. After budget_ns (0: no end) it stops at a thread, and the
+ * next pass goes on there. Returns records written. */
+uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns);
 
 /* Everything that is committed goes to the files, which get their footers. The producers must have stopped. */
 void atf_source_finish(atf_source *s);
 
-/* The parts. */
-void atf_output_drain(atf_source *s, atf_output *o, uint64_t below, int peek, int in_global);
+/* The parts. atf_output_drain: events below number `below` out of at most `quantum` rings; returns how many rings it read. */
+uint32_t atf_output_drain(atf_source *s, atf_output *o, uint64_t below, int peek, int in_global, uint32_t quantum);
+void atf_output_put(atf_source *s, atf_output *o, uint64_t seq, const atf_event *e); /* one event out of the global lane */
+uint64_t atf_output_ns(atf_source *s, atf_output *o, uint64_t ticks);
+void atf_output_finish(atf_source *s, atf_output *o, uint64_t produced);
 int atf_source_drain_global(atf_source *s);
 atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid);
 const uint8_t *atf_link_find(atf_source *s, atf_output *o, uint32_t number, int *flush);

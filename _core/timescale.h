@@ -33,6 +33,17 @@ static inline void atf_timescale_load(atf_timescale *s, const atf_control *c)
     s->i = s->n > 1 ? s->n - 2 : 0;
 }
 
+/* The line that atf_to_ns used last, for a loop over many times: good for `ticks` ticks after `from`. */
+typedef struct atf_line {
+    uint64_t from, ticks, ns, slope;
+} atf_line;
+
+static inline atf_line atf_timescale_line(const atf_timescale *s)
+{
+    uint32_t i = s->i;
+    return (atf_line){s->ticks[i], i + 1 < s->n ? s->ticks[i + 1] - s->ticks[i] : UINT64_MAX >> 1, s->ns[i], s->slope[i]};
+}
+
 static inline uint64_t atf_to_ns(atf_timescale *s, uint64_t t)
 {
     while (s->i + 1 < s->n && t >= s->ticks[s->i + 1]) s->i++;

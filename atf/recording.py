@@ -24,7 +24,8 @@ BITS = {
     "args": recorder.LEVEL_ARGS,
     "repr": recorder.LEVEL_REPR | recorder.LEVEL_ARGS,
 }
-GEOMETRY = ("slots", "index_rings", "detail_rings", "index_bytes", "detail_bytes", "global_cells", "names_bytes")
+GEOMETRY = ("slots", "index_rings", "detail_rings", "index_bytes", "detail_bytes", "spare_rings", "spare_bytes", "global_cells", "names_bytes")
+SPARES, SPARE_BYTES = 64, 2 << 20  # of a process, unless the machine is small
 
 _active: Recording | None = None
 _fork_hooks = False
@@ -40,9 +41,10 @@ def levels(text: str) -> int:
     return bits
 
 
-def ring_options(ring_size: str | int | None, slots: int | None = None) -> dict:
-    """Geometry from a thread's ring memory in all (``"8M"``): three quarters for events, a quarter for details."""
-    options: dict = {}
+def ring_options(ring_size: str | int | None, slots: int | None = None, burst_size: str | int | None = None) -> dict:
+    """Geometry from a thread's ring memory in all (``"8M"``): three quarters for events, a quarter for details; and from
+    what all threads of a process share when the drain does not follow."""
+    options: dict = burst_options(burst_size)
     if ring_size is not None:
         total = parse_size(ring_size)
         if not 64 << 10 <= total <= 1 << 31:
@@ -54,6 +56,27 @@ def ring_options(ring_size: str | int | None, slots: int | None = None) -> dict:
             raise UsageError(f"{slots} threads: from 1 to 4096 can have rings of their own")
         options["slots"] = slots
     return options
+
+
+def burst_options(burst_size: str | int | None) -> dict:
+    """Spare rings: by default 128 MiB, at most a sixteenth of the memory that this machine or container has."""
+    total = min(SPARES * SPARE_BYTES, memory() // 16) if burst_size is None else parse_size(burst_size)
+    if not 0 <= total <= 1 << 34:
+        raise UsageError(f"burst size {burst_size}: from 0 to 16G for all threads of a process together")
+    size = max(SPARE_BYTES, total // SPARES // 4096 * 4096)
+    return {"spare_rings": total // size, "spare_bytes": size}
+
+
+def memory() -> int:
+    """Bytes of memory that a process here can have: the machine's, or its control group's."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path, encoding="ascii") as file:
+                return min(found, int(file.read()))
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    return found
 
 
 def parse_size(text: str | int) -> int:

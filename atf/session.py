@@ -31,7 +31,8 @@ class Record:
 
     path: directory that receives ``session_…`` (made when missing); None: rings only, nothing is drained or written.
     level: ``calls``, ``returns`` (default), ``c``, ``args``, or ``"c,args"``. include, exclude: globs on module names;
-    excluded wins. policy: ``drop-oldest`` or ``block``. ring_size: bytes of ring memory a thread (``"8M"``).
+    excluded wins. policy: ``drop-oldest`` or ``block``. ring_size: bytes of ring memory a thread (``"8M"``). burst_size: bytes
+    that all threads share when the drain does not follow (``"128M"``), touched when they are needed.
     python=False records only spans and events of your own.
 
     Raises UsageError, SessionError (already recording), SegmentError, OutputError. ``.path``: the session directory.
@@ -47,6 +48,7 @@ class Record:
         policy: str = "drop-oldest",
         ring_size: str | int | None = None,
         slots: int | None = None,
+        burst_size: str | int | None = None,
         python: bool = True,
         children: bool = True,
     ):
@@ -63,7 +65,7 @@ class Record:
             "python": "1" if python else "0",
             "children": "1" if children else "0",
             "drain": "0" if path is None else "1",
-            **{key: str(value) for key, value in recording.ring_options(ring_size, slots).items()},
+            **{key: str(value) for key, value in recording.ring_options(ring_size, slots, 0 if path is None else burst_size).items()},
         }
         self._recording: recording.Recording | None = None
         self._gatherer: Any = None

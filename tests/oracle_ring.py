@@ -15,15 +15,18 @@ DETAIL_HEADER_BYTES = 24
 class Ring:
     first: int
     room: int
+    spare: bool
     items: list = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
 class Lane:
-    """Up to ``rings`` rings; the last one is ACTIVE when ``active`` is set, the others are FULL, oldest first."""
+    """Up to ``rings`` own rings, and borrowed ones; the last one is ACTIVE when ``active`` is set, the others are FULL, oldest first."""
 
     rings: int
     room: int
+    spares: list[None]  # as many as may be borrowed; one list for all lanes
+    spare_room: int
     held: list[Ring] = dataclasses.field(default_factory=list)
     active: bool = False
     taken_back: int = 0
@@ -35,23 +38,43 @@ class Lane:
     def hand_over(self) -> None:
         self.active = False
 
-    def begin(self, first: int) -> bool:
-        """A new ACTIVE ring: a FREE one, else the oldest FULL one is taken back."""
-        if len(self.held) == self.rings:
-            if not self.full:
-                return False
-            self.held.pop(0)
+    def can_have(self, silent: bool) -> bool:
+        """Whether there is an own ring, or a spare one while the drain gives signs."""
+        return sum(not ring.spare for ring in self.held) < self.rings or (bool(self.spares) and not silent)
+
+    def begin(self, first: int, silent: bool) -> bool:
+        """A new ACTIVE ring: an own FREE one, else a borrowed one, else the oldest FULL one is taken back."""
+        if sum(not ring.spare for ring in self.held) < self.rings:
+            made = Ring(first, self.room, False)
+        elif self.spares and not silent:
+            self.spares.pop()
+            made = Ring(first, self.spare_room, True)
+        elif self.full:
+            oldest = self.held.pop(0)
+            made = Ring(first, oldest.room, oldest.spare)
             self.taken_back += 1
-        self.held.append(Ring(first, self.room))
+        else:
+            return False
+        self.held.append(made)
         self.active = True
         return True
+
+    def read(self) -> Ring:
+        """The oldest ring, which the drain has read: it is FREE, a spare one goes back."""
+        if self.held[0].spare:
+            self.spares.append(None)
+        return self.held.pop(0)
 
 
 class Model:
     """One thread. ``file``: [("event", number, payload bytes or None) | ("gap", records)]."""
 
-    def __init__(self, index_rings: int, records: int, detail_rings: int, detail_bytes: int, global_cells: int):
-        self.index, self.detail = Lane(index_rings, records), Lane(detail_rings, detail_bytes)
+    def __init__(
+        self, index_rings: int, records: int, detail_rings: int, detail_bytes: int, global_cells: int, spares: int = 0, spare_bytes: int = 0
+    ):
+        shared = [None] * spares
+        self.index = Lane(index_rings, records, shared, spare_bytes // 32)
+        self.detail = Lane(detail_rings, detail_bytes, shared, spare_bytes)
         self.cells: list[tuple[int, int | None]] = []
         self.global_cells = global_cells
         self.next = self.next_detail = self.expected = 0
@@ -60,29 +83,28 @@ class Model:
         self.attention = False
 
     def produce(self, size: int | None, silent: bool) -> None:
-        number = None if size is None else self._detail(size)
-        if self.index.active and len(self.index.held[-1].items) == self.index.room:
+        number = None if size is None else self._detail(size, silent)
+        if self.index.active and len(self.index.held[-1].items) == self.index.held[-1].room:
             self.index.hand_over()
             self.attention = True
         if not self.index.active:
-            free = len(self.index.held) < self.index.rings
-            if not free and silent and len(self.cells) < self.global_cells:
+            if not self.index.can_have(silent) and silent and len(self.cells) < self.global_cells:
                 self.cells.append((self.next, number))
                 self.next += 1
                 return
-            self.index.begin(self.next)
+            self.index.begin(self.next, silent)
         self.index.held[-1].items.append((self.next, number))
         self.next += 1
 
-    def _detail(self, size: int) -> int | None:
+    def _detail(self, size: int, silent: bool) -> int | None:
         lane, total = self.detail, DETAIL_HEADER_BYTES + size
         if lane.rings == 0:
             return None
-        if not lane.active or sum(part for _, part in lane.held[-1].items) + total > lane.room:
+        if not lane.active or sum(part for _, part in lane.held[-1].items) + total > lane.held[-1].room:
             if lane.active:
                 lane.hand_over()
                 self.attention = True
-            if not lane.begin(self.next_detail):
+            if not lane.begin(self.next_detail, silent):
                 return None
         lane.held[-1].items.append((self.next_detail, total))
         self.next_detail += 1
@@ -104,22 +126,23 @@ class Model:
         before, looked_up = len(self.file), self.looked_up
         for seq, number in self.cells:
             while self.index.full and self.index.full[0].first < seq:
-                for item in self.index.held.pop(0).items:
+                for item in self.index.read().items:
                     self._emit(*item)
             self._emit(seq, number)
         self.cells.clear()
         while self.looked_up > looked_up and self.detail.full and self.detail.full[0].items[-1][0] <= self.looked_up:
-            self.detail.held.pop(0)  # the lane's events walked over it to its end; without such a walk it is still FULL
+            self.detail.read()  # the lane's events walked over it to its end; without such a walk it is still FULL
         if self.attention or peek:
             self.attention = False
             peek = peek or bool(self.detail.full)
             while self.index.full:
-                for item in self.index.held.pop(0).items:
+                for item in self.index.read().items:
                     self._emit(*item)
             if peek and self.index.active:
                 for item in self.index.held[-1].items:
                     self._emit(*item)
-            del self.detail.held[: len(self.detail.full)]
+            while self.detail.full:
+                self.detail.read()
         return len(self.file) - before
 
     def finish(self) -> None:

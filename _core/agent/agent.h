@@ -28,15 +28,31 @@ typedef struct atf_rseq {
 extern _Thread_local atf_rseq atf_agent_rseq ATF_IE;
 int atf_rseq_by_libc(void);
 
-uint32_t atf_agent_enter(uint64_t *slot, const uint8_t *stub);
-uint64_t atf_agent_leave(uint64_t *slot);
-void atf_agent_frames_back(uint64_t above);  /* gives return addresses of this stack's frames back: an unwinder comes */
-void atf_agent_frames_again(uint64_t above); /* takes them again; frames below `above` ended by an exception */
-void atf_agent_record_open(void);            /* once in a process */
+extern _Thread_local atf_agent_thread *atf_self_block ATF_IE; /* NULL: no event yet */
+extern atf_control *atf_recording;                           /* NULL: no session */
+
+/* Keeps the compiler from moving stores: a signal handler of this thread sees them in the order written. */
+#define ATF_BARRIER() __asm__ __volatile__("" : : : "memory")
+
+/* A slow path begins, at this stack pointer; 0: this thread is in one already. Until its end nothing that it calls is traced. */
+int atf_work_begin(uint64_t sp);
+void atf_work_end(atf_agent_thread *t);             /* t: its fast path may be used again; NULL: not yet */
+atf_thread *atf_work_ready(atf_agent_thread *t);    /* the record path; NULL: nothing is recorded */
+atf_agent_thread *atf_work_first(void);             /* a thread's first event; NULL: no memory */
+int atf_error_now(void);
+void atf_error_back(int error);
+
+void atf_agent_record_open(void);                   /* once in a process */
 int atf_agent_record_begin(atf_control *c, atf_registry *r, atf_global_lane *g);
 uint64_t atf_agent_quiet(uint64_t on); /* 1: what this thread calls is not traced; returns what to pass to end that */
 int atf_agent_record_end(void); /* 0: some thread is at work in the agent, the segments stay */
 extern atf_plan *atf_agent_counts; /* whose `skipped` and `orphans` count */
+
+/* ---- frames.c ---- */
+uint32_t atf_agent_enter(uint64_t *slot, const uint8_t *stub); /* 1: its return is ours; 0: straight on */
+uint64_t atf_agent_leave(uint64_t *slot);                      /* where it returns to */
+void atf_agent_frames_back(uint64_t above);  /* gives return addresses of this stack's frames back: an unwinder comes */
+void atf_agent_frames_again(uint64_t above); /* takes them again; frames below `above` ended by an exception */
 
 /* ---- producer_in_agent.c ---- */
 extern _Thread_local atf_thread *atf_agent_mine ATF_IE;

@@ -1,12 +1,10 @@
 /* Words of C functions: a hash table on the PyMethodDef, which is one per function however it is bound. */
+#include "cfunctions.h"
 #include "codes.h"
 
-typedef struct entry {
-    PyMethodDef *method;
-    const char *name; /* the method's own pointer: a definition that was freed and made anew has another */
-    uint64_t word;
-} entry;
+typedef atf_c_function entry;
 
+atf_c_function atf_c_recent[ATF_C_RECENT];
 static struct {
     entry *items;
     uint32_t count, bits; /* 1 << bits items, at most half of them used; grows with the functions, not with the calls */
@@ -107,19 +105,15 @@ static ATF_COLD uint64_t resolve(PyObject *callable, PyMethodDef *method, uint64
 
 uint64_t atf_c_word(PyObject *callable)
 {
-    PyMethodDef *method;
-    if (PyCFunction_Check(callable)) {
-        method = ((PyCFunctionObject *)callable)->m_ml;
-    } else if (Py_IS_TYPE(callable, &PyMethodDescr_Type)) {
-        method = ((PyMethodDescrObject *)callable)->d_method;
-    } else {
-        return 0;
-    }
+    PyMethodDef *method = atf_c_method(callable);
+    if (!method && PyCFunction_Check(callable)) method = ((PyCFunctionObject *)callable)->m_ml;
+    if (!method) return 0;
     uint64_t known = 0;
     if (ATF_LIKELY(table.items != NULL)) {
         entry *e = find(method);
         if (e->method && e->name == method->ml_name) known = e->word;
     }
     if (ATF_UNLIKELY(!atf_word_current(known))) known = resolve(callable, method, known);
+    *atf_c_recent_of(method) = (entry){method, method->ml_name, known};
     return atf_word_included(known) ? known : 0;
 }

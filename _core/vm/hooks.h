@@ -109,19 +109,24 @@ static inline uint32_t atf_leave_depth(atf_thread *t)
 }
 
 /* The plain case in one leaf function, so that it needs no stack frame: included code, a thread that is registered, the TSC,
- * room in the ring, no values to write. test: the bits of the word that must be those of plain_key. 0: nothing was done, take the general way. `by` is added to the depth before (an entry: 1)
- * or after (an exit: -1). */
-static inline __attribute__((always_inline)) int atf_write_plain(PyCodeObject *code, uint64_t test, uint32_t kind, int by)
+ * room in the ring, no values to write. test: the bits of `word` that must be those of plain_key; `function`: the word that
+ * the record names. `by` is added to the depth before (an entry: 1) or after (an exit: -1). 0: nothing was done, take the general way. */
+static inline __attribute__((always_inline)) int atf_write_word(uint64_t word, uint64_t test, uint64_t function, uint32_t kind, int by)
 {
-    uint64_t word = atf_code_word(code);
     atf_thread *t = atf_self;
     if (ATF_UNLIKELY((word & test) != atf_vm.plain_key || !t || atf_load_relaxed32(t->gate) != t->gate_seen)) return 0;
     atf_event *e = t->cursor;
     uint32_t depth = t->depth;
     if (ATF_UNLIKELY(e == t->end || t->clock_type != ATF_CLOCK_TSC || (by < 0 && depth == 0))) return 0;
     t->depth = depth + (uint32_t)by;
-    atf_event_put(t, e, atf_ticks(ATF_CLOCK_TSC), kind, atf_word_function(word), by > 0 ? depth + 1 : depth, ATF_NO_DETAIL);
+    atf_event_put(t, e, atf_ticks(ATF_CLOCK_TSC), kind, atf_word_function(function), by > 0 ? depth + 1 : depth, ATF_NO_DETAIL);
     return 1;
+}
+
+static inline __attribute__((always_inline)) int atf_write_plain(PyCodeObject *code, uint64_t test, uint32_t kind, int by)
+{
+    uint64_t word = atf_code_word(code);
+    return atf_write_word(word, test, word, kind, by);
 }
 
 /* ---------------------------------------------------------------- details */

@@ -4,6 +4,7 @@
  * A callback's error would be raised in the program, and DISABLE from an event that cannot be disabled (PY_UNWIND,
  * PY_THROW, C_RETURN, C_RAISE) would replace the program's exception. So no callback fails, and DISABLE is returned only where it
  * is allowed: for excluded code, and for call sites that call no C function. */
+#include "cfunctions.h"
 #include "generators.h"
 #if PY_VERSION_HEX >= 0x030C0000
 #include <opcode.h>
@@ -219,7 +220,7 @@ CALLBACK(on_unwind)
 }
 
 /* C functions: recorded when the calling code is. */
-CALLBACK(on_c_call)
+GENERAL(c_call_general)
 {
     uint64_t caller = word_of(CODE);
     if (ATF_UNLIKELY(!atf_word_included(caller))) return skip(caller);
@@ -231,7 +232,13 @@ CALLBACK(on_c_call)
     Py_RETURN_NONE;
 }
 
-static inline PyObject *leave_c(PyObject *const *args, uint32_t kind)
+CALLBACK(on_c_call)
+{
+    if (ATF_UNLIKELY(!atf_c_write_plain(CODE, args[2], ATF_CALL, 1))) return c_call_general(args);
+    Py_RETURN_NONE;
+}
+
+static __attribute__((noinline)) PyObject *leave_c_general(PyObject *const *args, uint32_t kind)
 {
     if (ATF_UNLIKELY(!atf_word_included(word_of(CODE)))) Py_RETURN_NONE;
     uint64_t word = atf_c_word(args[2]);
@@ -240,8 +247,13 @@ static inline PyObject *leave_c(PyObject *const *args, uint32_t kind)
     Py_RETURN_NONE;
 }
 
-CALLBACK(on_c_return) { return leave_c(args, ATF_RETURN); }
-CALLBACK(on_c_raise) { return leave_c(args, ATF_EXCEPTION); }
+CALLBACK(on_c_return)
+{
+    if (ATF_UNLIKELY(!atf_c_write_plain(CODE, args[2], ATF_RETURN, -1))) return leave_c_general(args, ATF_RETURN);
+    Py_RETURN_NONE;
+}
+
+CALLBACK(on_c_raise) { return leave_c_general(args, ATF_EXCEPTION); }
 
 static PyTypeObject callback_type = {
     PyVarObject_HEAD_INIT(NULL, 0)

@@ -34,6 +34,21 @@ static int start_hooks(int changed)
 #endif
 }
 
+/* The recorder ended the recording while the program runs on. Hooks cannot go from within a hook, so the interpreter is asked to
+ * call this at its next safe point, in the main thread; until it gets there they return at once. */
+static int take_out(void *Py_UNUSED(argument))
+{
+    atf_error error = atf_error_save();
+    if (atf_current.control && atf_load_acquire32(&atf_current.control->state) == ATF_STATE_STOPPED && atf_vm_stop() < 0) PyErr_Clear();
+    atf_error_restore(error);
+    return 0;
+}
+
+static void session_stopped(void)
+{
+    if (Py_AddPendingCall(take_out, NULL) < 0) atf_session_stopped = session_stopped; /* its queue is full: at a later event */
+}
+
 int atf_vm_start(int level, PyObject *include, PyObject *exclude, int options)
 {
     if (atf_vm.mechanism) {
@@ -67,6 +82,7 @@ int atf_vm_start(int level, PyObject *include, PyObject *exclude, int options)
         Py_CLEAR(atf_vm.exclude);
         return -1;
     }
+    atf_session_stopped = session_stopped;
     /* A thread that writes its first event later is told by the producer; this one may have written some already. */
     if (atf_self && atf_self->live && atf_thread_started) atf_thread_started(atf_self);
     return 0;
@@ -77,6 +93,7 @@ int atf_vm_stop(void)
     int result = 0;
     if (!atf_vm.mechanism) return 0;
     atf_thread_started = NULL;
+    atf_session_stopped = NULL;
 #if PY_VERSION_HEX >= 0x030C0000
     result = atf_monitoring_stop();
 #else

@@ -28,6 +28,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow Python child processes (default: yes)")
     parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="end the recording after e.g. 10s; the program goes on")
     parser.add_argument("--ring-size", metavar="SIZE", help="ring memory of one thread, e.g. 32M (default: 8M)")
+    parser.add_argument("--burst-size", metavar="SIZE", help="ring memory that a process's threads share for bursts, touched when needed (default: 128M)")
     parser.add_argument("--threads", metavar="N", type=int, help="threads with rings of their own (default: 64); more share a slower lane")
     parser.add_argument("--policy", choices=("drop-oldest", "block"), default="drop-oldest", help="when the disk cannot follow: lose the oldest, or wait")
     parser.add_argument("--repr", action="store_true", help="with level args: repr() of objects that are no plain values; runs the program's code")
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         "exclude": "\x1f".join(args.exclude),
         "policy": args.policy,
         "children": "1" if args.children else "0",
-        **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads).items()},
+        **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }
     native = bool(args.module or args.all_modules) or is_native(words)
     supervisor: Supervisor

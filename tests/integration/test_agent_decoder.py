@@ -56,7 +56,7 @@ def test_lengths_are_objdumps(decoder):
         command = ["objdump", "-dw", "--insn-width=16", f"--start-address={start}", f"--stop-address={start + 400_000}", str(library)]
         text = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
         rows = re.findall(r"^ *[0-9a-f]+:\t([0-9a-f ]+?) *\t(.*)$", text, re.M)
-        lines = [row.replace(" ", "") for row, what in rows if "(bad)" not in what and "xbegin" not in what and not what.startswith("c7 f8")]
+        lines = [row.replace(" ", "") for row, what in rows if "(bad)" not in what and "xbegin" not in what and not what.startswith("c7 f8")][:-8]  # the last is cut
         done = subprocess.run([decoder], input="\n".join(lines) + "\n", capture_output=True, text=True, timeout=60)
         assert len(lines) > 50_000 and done.returncode == 0, (library, done.stdout)
         sys.stdout.write(done.stdout)

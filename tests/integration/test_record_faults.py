@@ -124,7 +124,7 @@ def test_a_program_without_its_recorder_does_not_stall(bench, policy):
         print("done", flush=True)
         time.sleep(0.1)
     """
-    recorder = bench.begin(source, options=["-q", "--policy", policy, "--ring-size", "256K", "--include", "__main__"])
+    recorder = bench.begin(source, options=["-q", "--policy", policy, "--ring-size", "256K", "--burst-size", "0", "--include", "__main__"])
     assert recorder.stdout.readline() == "ready\n"
     recorder.kill()
     recorder.wait()
@@ -176,11 +176,11 @@ def test_recover_of_a_running_recording_changes_nothing(bench, halfway):
 
 
 def test_doctor_lists_a_stale_session_and_removes_it(bench):
-    recorder = bench.begin(TICKS, "5")
-    assert recorder.stdout.readline() == "ready\n"
-    bench.program_pid()
-    recorder.kill()
-    assert recorder.communicate()[0] == "done 4\n"
+    with bench.begin(TICKS, "5") as recorder:
+        assert recorder.stdout.readline() == "ready\n"
+        bench.program_pid()
+        recorder.kill()
+        assert recorder.stdout.read() == "done 4\n"  # communicate() would miss what readline() has fetched already
     assert "stale session" in bench.atf("doctor").out and len(bench.segments()) == 3
     said = bench.atf("doctor", "--clean")
     assert "and 3 segments" in said.out and bench.segments() == set()

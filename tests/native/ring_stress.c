@@ -17,12 +17,14 @@
 
 enum { LIVES_MAX = 65536 };
 static struct {
-    uint64_t block, threads, lives, records, slots, index_rings, index_kib, detail_rings, detail_kib, cells, details, stalls, stall_ms, flush_us, pace, seed;
-} with = {0, 4, 8, 20000, 3, 4, 4, 2, 16, 64, 5, 0, 900, 500, 20000, 1};
+    uint64_t block, threads, lives, records, slots, index_rings, index_kib, detail_rings, detail_kib, cells, details, stalls, stall_ms, flush_us, pace, seed,
+        spare_rings, spare_kib;
+} with = {0, 4, 8, 20000, 3, 4, 4, 2, 16, 64, 5, 0, 900, 500, 20000, 1, 0, 16};
 static const struct { const char *key; uint64_t *value; } keys[] = {
     {"block", &with.block}, {"threads", &with.threads}, {"lives", &with.lives}, {"records", &with.records}, {"slots", &with.slots},
     {"index_rings", &with.index_rings}, {"index_kib", &with.index_kib}, {"detail_rings", &with.detail_rings}, {"detail_kib", &with.detail_kib},
     {"cells", &with.cells}, {"details", &with.details}, {"stalls", &with.stalls}, {"stall_ms", &with.stall_ms}, {"flush_us", &with.flush_us}, {"pace", &with.pace}, {"seed", &with.seed},
+    {"spare_rings", &with.spare_rings}, {"spare_kib", &with.spare_kib},
 };
 static life lives[LIVES_MAX];
 static uint32_t lives_begun;
@@ -87,7 +89,8 @@ int main(int argc, char **argv)
         *keys[k].value = strtoull(equals + 1, NULL, 0);
     }
     if (with.threads * with.lives > LIVES_MAX || with.threads > 64) return 2;
-    atf_geometry g = {(uint32_t)with.slots, (uint32_t)with.index_rings, (uint32_t)with.detail_rings, 0, with.index_kib << 10, with.detail_kib << 10, with.cells, 4096};
+    atf_geometry g = {(uint32_t)with.slots, (uint32_t)with.index_rings, (uint32_t)with.detail_rings, (uint32_t)with.spare_rings,
+                      with.index_kib << 10, with.detail_kib << 10, with.spare_kib << 10, with.cells, 4096};
     session s = session_new(&g, with.block ? ATF_BLOCK : ATF_DROP_OLDEST, 60000000000u);
     static atf_source source;
     if (atf_source_open(&source, s.control, s.registry, s.lane, argv[1], 0) != 0) return 2;

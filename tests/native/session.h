@@ -38,6 +38,12 @@ static inline session session_new(const atf_geometry *g, uint32_t policy, uint64
     r->detail_rings = g->detail_rings;
     r->index_bytes = g->index_bytes;
     r->detail_bytes = g->detail_bytes;
+    r->spare_rings = g->spare_rings;
+    r->spare_bytes = g->spare_bytes;
+    for (uint32_t k = 0; k < g->spare_rings; k++) {
+        r->spares[k].offset = atf_spares_start(g) + k * g->spare_bytes;
+        r->spares_free |= 1ull << k;
+    }
     r->slots_offset = sizeof(atf_registry);
     r->names_offset = r->slots_offset + g->slots * sizeof(atf_slot);
     r->names_capacity = g->names_bytes;

@@ -14,7 +14,7 @@ import subprocess
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-SOURCES = [ROOT / "tests/native/ring_stress.c", *(ROOT / "_core" / f"{name}.c" for name in ("producer", "source", "links", "writer", "engine"))]
+SOURCES = [ROOT / "tests/native/ring_stress.c", *(ROOT / "_core" / f"{name}.c" for name in ("producer", "source", "output", "links", "writer", "engine"))]
 KINDS = {
     "plain": ["-O2", "-g"],
     "tsan": ["-O1", "-g", "-fsanitize=thread"],
@@ -35,6 +35,7 @@ QUICK = {
     "a drain that stalls": "pace=200 lives=4 records=40000 stalls=1 slots=64 cells=512",
     "a drain that stalls, block": "block=1 stalls=1 lives=12",
     "two rings a lane": "pace=200 index_rings=2 slots=4",
+    "spare rings": "pace=300 slots=4 spare_rings=3 details=2",
 }
 LONG = {
     "drop-oldest": "pace=500 lives=200",
@@ -42,6 +43,7 @@ LONG = {
     "block, details": "block=1 lives=100 details=1 slots=64",
     "details, slots change hands": "pace=200 lives=100 details=1 threads=6 detail_rings=3",
     "stalls": "pace=100 lives=30 stalls=8 slots=8 cells=256 details=2",
+    "spare rings change hands": "pace=400 lives=100 threads=6 slots=8 details=2 spare_rings=5",
     "stalls, block": "block=1 lives=100 stalls=6 threads=6",
 }
 
@@ -88,8 +90,15 @@ def test_plain(harness, tmp_path, case):
     assert_clean(run(harness("plain"), QUICK[case], tmp_path))
 
 
+def test_a_burst_that_fits_is_kept(harness, tmp_path):
+    """FORBIDDEN: a record lost while there is room in the spare rings, whenever the drain comes."""
+    done = run(harness("plain"), "pace=1000000 lives=2 slots=64 details=3 spare_rings=64 spare_kib=256 cells=2", tmp_path)
+    assert_clean(done)
+    assert " lost 0 unmarked 0 " in done.stdout and re.search(r"details (\d+) of \1 ", done.stdout)
+
+
 @pytest.mark.tsan
-@pytest.mark.parametrize("case", ["drop-oldest", "block", "every record has a detail", "more threads than slots", "a drain that stalls"])
+@pytest.mark.parametrize("case", ["drop-oldest", "block", "every record has a detail", "more threads than slots", "a drain that stalls", "spare rings"])
 def test_no_race(harness, tmp_path, case):
     """FORBIDDEN: any report of ThreadSanitizer."""
     assert_clean(run(harness("tsan"), QUICK[case] + " lives=4", tmp_path))

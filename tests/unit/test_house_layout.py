@@ -18,7 +18,7 @@ CODE = [p for p in CODE if not (p.suffix == ".c" and p.with_suffix(".pyx").exist
 TRUTH = {"errors", "layout", "format", "atomics", "clock"}
 AT_REST = {"batch", "reader", "filemap", "idmap", "totals", "merge", "spans", "index", "journal"}
 LIVE = {"segment", "ring", "lane", "control", "registry", "recorder", "producer", "writer", "drain", "vm"}
-LIVE |= {"engine", "links", "shm", "source", "timescale", "agent", "bench", "heartbeat", "names"}
+LIVE |= {"engine", "links", "output", "shm", "source", "timescale", "agent", "bench", "heartbeat", "names"}
 # From the bottom up: a room imports from its own level and from those before it.
 LEVELS = [{"atf._core"}, {"atf.errors", "atf.config"}, {"atf"}, {"atf.query"}, {"atf.cli", "atf.pytest_plugin", "atf.__main__"}]
 

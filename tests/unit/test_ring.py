@@ -54,13 +54,18 @@ def written(directory, number=0):
     st.integers(2, 4),
     st.sampled_from([0, 2, 3]),
     st.sampled_from([2, 16, 128]),
+    st.sampled_from([0, 1, 3]),
     st.sampled_from(["drop-oldest", "block"]),
 )
-def test_any_order_of_steps(steps, index_rings, detail_rings, cells, policy):
+def test_any_order_of_steps(steps, index_rings, detail_rings, cells, spares, policy):
     """FORBIDDEN: a file that differs from the model's in any record, GAP or detail. Under block the deadline is over at once."""
-    model = Model(index_rings, 128, detail_rings, 16384, cells)
+    model = Model(index_rings, 128, detail_rings, 16384, cells, spares, 20480)
+    options = {
+        "index_rings": index_rings, "detail_rings": detail_rings, "global_cells": cells,
+        "spare_rings": spares, "spare_bytes": 20480, "policy": policy,
+    }  # fmt: skip
     with tempfile.TemporaryDirectory() as directory:
-        with ring.Pool(directory, index_rings=index_rings, detail_rings=detail_rings, global_cells=cells, policy=policy) as pool:
+        with ring.Pool(directory, **options) as pool:
             for kind, what, *silent in steps:
                 if kind == "produce":
                     pool.produce(what, silent[0])
@@ -68,11 +73,33 @@ def test_any_order_of_steps(steps, index_rings, detail_rings, cells, policy):
                         model.produce(size, silent[0])
                 else:
                     assert pool.drain(what) == model.drain(what)
-            stats = pool.stats
+            stats, borrowable = pool.stats, len(model.index.spares)
             pool.finish()
         model.finish()
         assert written(directory) == model.file
         assert stats["taken_back"] == model.index.taken_back
+        assert stats["spares_free"] == borrowable
+
+
+def test_a_burst_borrows_and_gives_back(tmp_path):
+    """FORBIDDEN: a record of a burst that has room in the spare rings is lost, or a spare ring is not there for the next thread."""
+    with ring.Pool(tmp_path, spare_rings=4, spare_bytes=16384) as pool:
+        for _ in range(3):
+            pool.produce([None] * (2 * 128 + 4 * 512))
+            assert pool.stats["spares_free"] == 0 and pool.stats["taken_back"] == 0
+            while pool.drain():
+                pass
+            pool.leave()
+            pool.drain()
+            assert pool.stats["spares_free"] == 4
+    for number in range(3):
+        assert written(tmp_path, number) == [("event", k, None) for k in range(2 * 128 + 4 * 512)]
+
+
+def test_nobody_borrows_from_a_drain_that_is_gone(tmp_path):
+    with ring.Pool(tmp_path, spare_rings=2) as pool:
+        pool.produce([None] * 1000, silent=True)
+        assert pool.stats["spares_free"] == 2 and pool.stats["lane"] == 16
 
 
 def test_a_thread_after_another_gets_its_slot(tmp_path):
