@@ -25,6 +25,7 @@ def add_parser(subparsers: Any) -> None:
     add_modules(parser)
     parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="leave the process after e.g. 10s")
     parser.add_argument("--ring-size", metavar="SIZE", help="ring memory of one thread, e.g. 32M (default: 8M)")
+    parser.add_argument("--burst-size", metavar="SIZE", help="ring memory that its threads share for bursts, touched when needed (default: 128M)")
     parser.add_argument("--threads", metavar="N", type=int, help="threads with rings of their own (default: 64); more share a slower lane")
     parser.add_argument("--policy", choices=("drop-oldest", "block"), default="drop-oldest", help="when the disk cannot follow: lose the oldest, or wait")
     parser.add_argument("--quiet", "-q", action="store_true", help="no status line and no summary")
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     config = {
         "level": args.level,
         "policy": args.policy,
-        **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads).items()},
+        **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }
     attachment = Attachment(args.pid, args.out, config, wanted_modules(args), args.include, args.exclude)
     live = not args.quiet and not args.json and sys.stderr.isatty()

@@ -140,6 +140,8 @@ def require(modules: list[Module], include: Iterable[str], exclude: Iterable[str
     if include or exclude:
         said = " ".join([f"--include {glob}" for glob in include] + [f"--exclude {glob}" for glob in exclude])
         advice = f"no function fits {said}: globs are compared with name and module::name, e.g. 'main' or '{modules[0].name if modules else 'prog'}::*'"
+    elif any(module.refused for module in modules):
+        advice = "none of the functions can be hooked: choose another module by --module"
     else:
         advice = "no function was found: the program is stripped of symbols and unwind table; install its debug symbols, or trace a library by --module"
     raise NothingToTrace(f"{advice} (looked at: {looked})")

@@ -22,12 +22,13 @@ needs_tools = pytest.mark.skipif(
 PROGRAMS = [path for path in map(shutil.which, ("git", "sqlite3", "redis-server", "bash", "gdb")) if path]
 SOURCE = """
 #include <string.h>
-static int hidden(int x) { __asm__ volatile(""); return x + 1; }
+static int hidden(int x) { __asm__ volatile("nop\\n nop; nop; nop; nop"); return x + 1; }
 __attribute__((noinline, cold)) void rare(void) { __asm__ volatile(""); }
 __attribute__((weak)) int weak_one(int x) { __asm__ volatile(""); return x; }
 int alias_one(int) __attribute__((alias("weak_one")));
 int (*keep)(int) = hidden;
 __asm__(".globl by_hand\\n.type by_hand, @function\\nby_hand: ret\\n nop\\n nop\\n nop\\n nop\\n nop\\n nop\\n");
+__asm__(".globl squeezed\\n.type squeezed, @function\\nsqueezed: ret\\n.globl behind\\n.type behind, @function\\nbehind: xor %eax, %eax\\n nop\\n nop\\n ret\\n nop\\n");
 static void *choice(void) { return hidden; }
 int chosen(int) __attribute__((ifunc("choice")));
 int main(int argc, char **argv) { if (argc > 99) rare(); return keep(argc) + weak_one(argc) == 2000; }
@@ -44,7 +45,7 @@ def program(tmp_path_factory):
     directory = tmp_path_factory.mktemp("elf")
     (directory / "thing.c").write_text(SOURCE)
     whole, bare = str(directory / "thing"), str(directory / "bare")
-    run("gcc", "-O1", "-g", "-fno-inline", "-Wl,--build-id", str(directory / "thing.c"), "-o", whole)
+    run("gcc", "-O1", "-g", "-fno-inline", "-falign-functions=16", "-Wl,--build-id", str(directory / "thing.c"), "-o", whole)
     run("strip", "-o", bare, whole)
     return whole, bare
 
@@ -101,7 +102,7 @@ def test_exports_and_unwind_table_of_installed_programs(path):
 def test_a_stripped_program_shows_nearly_the_same_functions(program):
     whole = {one.vaddr: one for one in ElfFile(program[0]).functions()}
     bare = {one.vaddr: one for one in ElfFile(program[1]).functions()}
-    framed = {address for address, one in whole.items() if one.name not in ("by_hand", "_start") and "clones" not in one.name and "dummy" not in one.name}
+    framed = {address for address, one in whole.items() if one.name not in ("by_hand", "squeezed", "behind", "_start") and "clones" not in one.name and "dummy" not in one.name}
     framed -= {address for address, one in whole.items() if one.name == "__do_global_dtors_aux"}
     assert framed == set(bare), "hand-written code has no frames, and _start no caller"
     assert all(one.name == f"sub_{one.vaddr:x}" and one.size == whole[one.vaddr].size for one in bare.values())
@@ -115,6 +116,8 @@ def test_what_is_never_hooked(program):
     assert why["_start"] == "startup code"
     assert "implementation" in why["chosen"]
     assert {one.name for one in module.chosen} >= {"main", "hidden", "rare", "by_hand"}
+    assert all(one.name != "squeezed" for one in module.chosen)
+    assert "next code" in why["squeezed"], "a jump would reach into the code behind it"
     assert [one.vaddr for one in module.chosen] == sorted({one.vaddr for one in module.chosen})
     main = next(one for one in module.chosen if one.name == "main")
     assert module.function_id(main) == (FIRST_MODULE + 3) << 32 | main.number
