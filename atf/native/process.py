@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from atf._core import drain, segment
+from atf._core import segment
 from atf._core.errors import InjectionError, TargetGone
 from atf.gather import Process
-from atf.manifest import Manifest
 from atf.native import plan as plans
 from atf.native.choice import Chosen, Module
 from atf.native.lines import Lines
@@ -22,16 +21,9 @@ class NativeProcess(Process):
 
     plan: plans.Plan | None = None
 
-    def __init__(self, values: dict[str, Any], segments: segment.SegmentSet, source: drain.Source, manifest: Manifest):
-        super().__init__(values, segments, source, manifest)
-        self._named = 0.0
-        self._tids: set[int] = set()
-
     def gone(self) -> bool:
         """Ended, or replaced by another program; before the agent is in, nobody is attached to the segments yet."""
-        if self.plan is not None and self.plan.state in (plans.NEW, plans.STARTING):
-            return not segment.alive(self.pid, self.start)
-        if self.plan is not None and self.plan.state == plans.DETACHED:
+        if self.plan is not None and self.plan.state in (plans.NEW, plans.STARTING, plans.DETACHED):
             return not segment.alive(self.pid, self.start)
         return super().gone()
 
@@ -48,25 +40,8 @@ class NativeProcess(Process):
         self.plan.require_started()
 
     def take_names(self) -> bool:
-        """Names of new threads, as the kernel knows them; functions have theirs from the plan."""
-        assert self.segments.segments is not None
-        try:
-            tids = {int(name) for name in os.listdir(f"/proc/{self.pid}/task")}
-        except OSError:
-            return False
-        names = {}
-        for tid in tids - self._tids:
-            try:
-                with open(f"/proc/{self.pid}/task/{tid}/comm", encoding="utf-8", errors="replace") as file:
-                    names[tid] = file.read().rstrip("\n")
-            except OSError:
-                continue
-        known = {slot["tid"] for slot in self.segments.segments.slots()}
-        self._tids = (self._tids & tids) | known
-        fresh = {tid: name for tid, name in names.items() if tid in known}
-        if fresh:
-            self.segments.segments.name_threads(fresh)
-        return bool(fresh)
+        """Functions have their names from the plan, threads from the agent: there is no log."""
+        return False
 
     def name_everything(self, plan: plans.Plan) -> None:
         """Every function of the plan into the manifest, so that a killed recorder leaves no nameless records."""

@@ -96,6 +96,25 @@ def test_surroundings_are_unchanged(bench, programs):
     assert normal(ran.out) == normal(plain.out)
 
 
+def test_another_preload_stays_and_may_take_its_time(bench, programs, tmp_path):
+    """The recorder looks at the process many times before the agent is in it."""
+    (tmp_path / "slow.c").write_text(
+        '#include <stdio.h>\n#include <stdlib.h>\n#include <unistd.h>\n'
+        '__attribute__((constructor)) static void begin(void) { usleep(60000); fprintf(stderr, "%s\\n", getenv("LD_PRELOAD")); }\n'
+        '__attribute__((destructor)) static void end(void) { fprintf(stderr, "%s\\n", getenv("LD_PRELOAD")); }\n'
+    )  # fmt: skip
+    library = str(tmp_path / "slow.so")
+    subprocess.run(["gcc", "-shared", "-fPIC", str(tmp_path / "slow.c"), "-o", library], check=True)
+    ran = bench.plain(
+        "/bin/sh", "-c", f'LD_PRELOAD={library} exec {" ".join(bench.command(programs("loop"), "3", options=["-q", "--out", str(bench.path / "two")]))}'
+    )
+    assert ran.status == 0
+    assert ran.err.splitlines()[-1] == library, "the program's own preload is as it was"
+    import atf
+
+    assert calls_of(atf.open(bench.path / "two"))["middle"] == 3
+
+
 def test_exit_status_and_output_are_the_programs(bench, programs):
     ran = bench.record(programs("loop"), "1", "0", "42", options=())
     assert ran.status == 42

@@ -126,6 +126,11 @@ def test_what_is_never_hooked(program):
     assert filtered.chosen == [main], "an id does not depend on the filters"
     bare = choose(Module(program[1], "bare", 0, b"", 0), ElfFile(program[1]), Globs())
     assert ElfFile(program[1]).entry not in {one.vaddr for one in bare.chosen}
+    source = pathlib.Path(program[0] + "_begin.c")
+    source.write_text("void begin(void) { for (;;) ; }\nvoid other(void) { __asm__ volatile(\"nop; nop; nop; nop; nop\"); }\n")
+    begin = str(source.with_suffix(""))
+    run("gcc", "-O1", "-nostdlib", "-Wl,-e,begin", "-falign-functions=16", str(source), "-o", begin)
+    assert [one.name for one in choose(Module(begin, "begin", 0, b"", 0), ElfFile(begin), Globs()).chosen] == ["other"], "whatever it is called"
     loader = ElfFile(program[0]).interpreter
     assert choose(Module(loader, "ld", 0, b"", 0), ElfFile(loader), Globs()).chosen == []
 
