@@ -115,19 +115,15 @@ static void refuse(module *m, atf_plan_function *f, uint32_t why)
     m->plan->refused++;
 }
 
+/* Ours already: a function of a role, or one that an earlier plan hooked. */
 static int agents_own(uint8_t *p)
 {
-    if (p == loader.address) return 1;
+    int32_t d;
+    memcpy(&d, p + 1, 4);
+    if (p == loader.address || (*p == 0xE9 && atf_in_arena((uint64_t)(p + 5) + (uint64_t)(int64_t)d))) return 1;
     for (uint32_t r = 1; r <= ATF_ROLE_BEGIN_CATCH; r++)
         if (own[r].address == p) return 1;
     return 0;
-}
-
-/* A shadow stack of the processor's would take our return addresses for an attack. */
-static int shadow_stack(void)
-{
-    uint64_t features = 0;
-    return atf_call(SYS_arch_prctl, 0x5005 /* ARCH_SHSTK_STATUS */, (long)&features, 0, 0, 0, 0) == 0 && (features & 1);
 }
 
 /* Builds the stubs of a module that was just found; adds its hooks to `list`. */
@@ -138,7 +134,7 @@ static uint32_t prepare(module *m, atf_hook **list)
     if (!m->hooks) m->hooks = calloc(count ? count : 1, sizeof(atf_hook));
     else memset(m->hooks, 0, count * sizeof(atf_hook));
     atf_arena *arena = m->hooks ? atf_arena_new(m->loaded_low, m->loaded_high, count) : NULL;
-    int entry_only = (m->plan->flags & ATF_PLAN_ENTRY_ONLY) || shadow_stack();
+    int entry_only = (m->plan->flags & ATF_PLAN_ENTRY_ONLY) || atf_shadow_stack();
     uint64_t busy_until = 0; /* bytes that the function before it changes */
     for (uint32_t i = 0; i < count; i++) {
         atf_plan_function *f = &functions[i];
@@ -363,6 +359,7 @@ ATF_PUBLIC int atf_agent_stop(void)
     if (!error) {
         for (module *m = modules, *next; m; m = next) {
             next = m->next;
+            free(m->hooks);
             free(m);
         }
         modules = NULL;

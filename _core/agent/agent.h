@@ -77,6 +77,8 @@ typedef struct atf_arena {
 /* For code in [low, high), with room for `functions` stubs; NULL: no memory near enough. Writable until closed. */
 atf_arena *atf_arena_new(uint64_t low, uint64_t high, uint32_t functions);
 void atf_arena_close(atf_arena *a);
+int atf_in_arena(uint64_t address);
+int atf_shadow_stack(void); /* 1: return hooks are not possible in this process */
 
 typedef struct atf_hook {
     uint8_t *address;

@@ -7,7 +7,7 @@
 #define STUB_MOST (STUB_BODY + ATF_MOVED_MAX)
 
 extern const uint8_t atf_hot_begin[], atf_hot_enter[], atf_hot_entry_only[], atf_hot_leave[], atf_hot_literals[], atf_hot_end[];
-extern const uint64_t atf_hot_cs[3][3];
+extern const uint64_t atf_hot_cs[3][3], atf_hot_offsets[6];
 
 /* As the assembly has them. */
 typedef struct atf_rseq_cs {
@@ -15,11 +15,10 @@ typedef struct atf_rseq_cs {
     uint64_t start, length, abort;
 } atf_rseq_cs;
 typedef struct atf_literals {
-    int64_t fast, rseq; /* offsets from the thread pointer */
-    uint64_t enter, leave;
     atf_rseq_cs cs[3];
+    uint64_t enter, leave;
 } atf_literals;
-_Static_assert(sizeof(atf_literals) == 128, "literals");
+_Static_assert(sizeof(atf_literals) == 112, "literals");
 
 /* glibc registers an rseq area for every thread, at a constant distance from the thread pointer. */
 extern const int64_t __rseq_offset __attribute__((weak));
@@ -50,13 +49,12 @@ static void *map_near(uint64_t low, uint64_t high, uint64_t bytes)
 {
     uint64_t least = high > REACH ? high - REACH : 0x10000, most = low + REACH - bytes;
     for (uint64_t at = (low - bytes) & ~4095ull; at >= least && at < low;) {
-        uint64_t from = 0, to = 0, block = at, found = 0;
-        for (uint64_t p = at; p < at + bytes && !found; p += bytes < 1 << 20 ? 4096 : 65536) found = atf_block_home(p, &from, &to), block = from;
-        if (!found) {
-            void *p = map_at(at, bytes);
-            if (p) return p;
-            block = at;
-        }
+        uint64_t from = 0, to = 0;
+        void *p = map_at(at, bytes);
+        if (p) return p;
+        uint64_t probe = at + bytes - 4096; /* what is in the way, from above */
+        while (probe >= at && !atf_block_home(probe, &from, &to)) probe -= 4096;
+        uint64_t block = probe >= at ? from : at;
         if (block < bytes + least) break;
         at = (block - bytes) & ~4095ull;
     }
@@ -76,8 +74,9 @@ atf_arena *atf_arena_new(uint64_t low, uint64_t high, uint32_t functions)
     memcpy(p, atf_hot_begin, code);
     atf_literals l = {0};
     char *thread = __builtin_thread_pointer();
-    l.fast = (char *)&atf_agent_fast - thread;
-    l.rseq = atf_rseq_by_libc() ? __rseq_offset + 8 : (char *)&atf_agent_rseq.sequence - thread;
+    int32_t fast = (int32_t)((char *)&atf_agent_fast - thread);
+    int32_t sequence = (int32_t)(atf_rseq_by_libc() ? __rseq_offset + 8 : (char *)&atf_agent_rseq.sequence - thread);
+    for (int i = 0; i < 6; i++) memcpy(p + atf_hot_offsets[i] - 4, i < 3 ? &fast : &sequence, 4);
     l.enter = (uint64_t)(uintptr_t)atf_agent_enter;
     l.leave = (uint64_t)(uintptr_t)atf_agent_leave;
     for (int i = 0; i < 3; i++) l.cs[i] = (atf_rseq_cs){0, 0, (uint64_t)p + atf_hot_cs[i][0], atf_hot_cs[i][1] - atf_hot_cs[i][0], (uint64_t)p + atf_hot_cs[i][2]};
@@ -131,4 +130,11 @@ int atf_stub_build(atf_arena *a, uint8_t *code, uint32_t size, uint32_t room, ui
     branch_at(h->patch, code, 0xE9, s);
     a->at = s + (STUB_BODY + h->moved.bytes + 15) / 16 * 16;
     return 0;
+}
+
+/* A shadow stack of the processor's would take our return addresses for an attack. */
+int atf_shadow_stack(void)
+{
+    uint64_t features = 0;
+    return atf_call(SYS_arch_prctl, 0x5005 /* ARCH_SHSTK_STATUS */, (long)&features, 0, 0, 0, 0) == 0 && (features & 1);
 }

@@ -1,5 +1,5 @@
 /* The record path. One position-independent block, copied once into every stub arena (within reach of the code that it traces),
- * with a table of literals behind it. It changes no flag and no vector register: only mov, lea, not, bswap, jrcxz.
+ * with a table of literals behind it; thread-local offsets are written into the copy. It changes no flag and no vector register: only mov, lea, not, bswap, jrcxz.
  * Registers are saved below the stack pointer, which a signal leaves alone (128 bytes) and the function has not used yet.
  *
  * Between `cs` and the store that commits a record runs a restartable sequence (rseq): a signal or a preemption in it sends the
@@ -8,8 +8,8 @@
         .section .text
         .globl atf_hot_begin, atf_hot_enter, atf_hot_entry_only, atf_hot_leave, atf_hot_literals, atf_hot_end
         .hidden atf_hot_begin, atf_hot_enter, atf_hot_entry_only, atf_hot_leave, atf_hot_literals, atf_hot_end
-        .globl atf_hot_cs
-        .hidden atf_hot_cs
+        .globl atf_hot_cs, atf_hot_offsets
+        .hidden atf_hot_cs, atf_hot_offsets
 
         .macro SAVE
         mov     %rax, -8(%rsp)
@@ -27,9 +27,9 @@
         .endm
 
         /* r11: the thread, r10: its top frame; or to `slow`: none is ready, or the session changed. */
-        .macro THREAD slow
-        mov     .Ltls(%rip), %rcx
-        mov     %fs:(%rcx), %rcx
+        .macro THREAD n, slow
+        mov     %fs:0x7ffffff0, %rcx
+.Lfast\n:
         jrcxz   \slow
         mov     %rcx, %r11
         mov     T_GATE(%rcx), %rax
@@ -57,8 +57,7 @@
         .macro RECORD n, word, full, stub, depth
 .Larm\n:
         lea     .Lcs\n(%rip), %rax
-        mov     .Lrseq(%rip), %rcx
-        mov     %rax, %fs:(%rcx)
+        mov     %rax, %fs:0x7ffffff0
 .Lcs\n\()_start:
         mov     T_HEAD(%r11), %rax
         mov     (%rax), %rdx
@@ -94,7 +93,7 @@ atf_hot_begin:
 /* Called by a stub: [rsp] in the stub, [rsp + 8] the function's return address. */
 atf_hot_enter:
         SAVE
-        THREAD  .Lenter_slow_1
+        THREAD  1, .Lenter_slow_1
         BELOW_TOP 8, .Lenter_slow_1
         mov     E_SIZE+E_WALL(%r10), %ecx
         jrcxz   2f
@@ -125,7 +124,7 @@ atf_hot_enter:
 atf_hot_leave:
         lea     -8(%rsp), %rsp
         SAVE
-        THREAD  .Lleave_slow_1
+        THREAD  2, .Lleave_slow_1
         mov     E_SLOT(%r10), %rcx
         not     %rcx
         lea     1(%rsp,%rcx), %rcx
@@ -146,7 +145,7 @@ atf_hot_leave:
         .balign 64
 atf_hot_entry_only:
         SAVE
-        THREAD  .Lentry_slow_1
+        THREAD  3, .Lentry_slow_1
         BELOW_TOP 8, .Lentry_slow_1
         jmp     2f
 .Lentry_slow_1:
@@ -221,13 +220,11 @@ atf_hot_entry_only:
         /* Filled in for each copy, in the order of struct atf_literals. */
         .balign 32
 atf_hot_literals:
-.Ltls:  .quad   0
-.Lrseq: .quad   0
-.Lenter_c: .quad 0
-.Lleave_c: .quad 0
 .Lcs1:  .fill   32, 1, 0
 .Lcs2:  .fill   32, 1, 0
 .Lcs3:  .fill   32, 1, 0
+.Lenter_c: .quad 0
+.Lleave_c: .quad 0
 atf_hot_end:
 
         /* start, commit and abort of each sequence, from the block's begin */
@@ -237,4 +234,9 @@ atf_hot_cs:
         .quad   .Lcs1_start - atf_hot_begin, .Lcs1_end - atf_hot_begin, .Lcs1_abort - atf_hot_begin
         .quad   .Lcs2_start - atf_hot_begin, .Lcs2_end - atf_hot_begin, .Lcs2_abort - atf_hot_begin
         .quad   .Lcs3_start - atf_hot_begin, .Lcs3_end - atf_hot_begin, .Lcs3_abort - atf_hot_begin
+        /* the end of each instruction whose last four bytes become an offset from the thread pointer: of the thread's block, of its
+         * rseq area's sequence pointer */
+atf_hot_offsets:
+        .quad   .Lfast1 - atf_hot_begin, .Lfast2 - atf_hot_begin, .Lfast3 - atf_hot_begin
+        .quad   .Lcs1_start - atf_hot_begin, .Lcs2_start - atf_hot_begin, .Lcs3_start - atf_hot_begin
         .section .note.GNU-stack, "", @progbits

@@ -12,7 +12,7 @@
 
 #define THREADS_MOST 16384
 #define STOP_WITHIN_NS 3000000000ull
-#define UNSEEN 0x7FFFFFFF
+#define NEWBORN_NS 500000000ull
 
 static struct {
     atf_hook **hooks;
@@ -21,7 +21,6 @@ static struct {
     uint32_t active, release, arrived, left, inside;
 } now;
 static uint32_t tids[THREADS_MOST];
-int atf_in_arena(uint64_t address);
 
 static void moved_on(ucontext_t *u)
 {
@@ -63,7 +62,9 @@ static int take_signal(void)
     return 0;
 }
 
-/* 1: the thread blocks the signal; 2: it is over. */
+enum { HEARS = 0, DEAF = 1, OVER = 2, DEAF_RUNNING = 3 };
+
+/* Whether a thread would take the signal. */
 static int deaf(uint32_t tid, int number)
 {
     char path[64] = "/proc/self/task/", text[4096], digits[12];
@@ -72,17 +73,19 @@ static int deaf(uint32_t tid, int number)
     while (d) path[n++] = digits[--d];
     memcpy(path + n, "/status", 8);
     long fd = atf_call(SYS_openat, -100, (long)path, 0x80000, 0, 0, 0);
-    if (fd < 0) return 2;
+    int sleeping = 0;
+    if (fd < 0) return OVER;
     long got = atf_call(SYS_read, fd, (long)text, sizeof text - 1, 0, 0, 0);
     atf_call(SYS_close, fd, 0, 0, 0, 0, 0);
     for (long i = 0; i + 24 < got; i++) {
-        if (memcmp(text + i, "\nState:\tZ", 9) == 0 || memcmp(text + i, "\nState:\tX", 9) == 0) return 2;
+        if (memcmp(text + i, "\nState:\tZ", 9) == 0 || memcmp(text + i, "\nState:\tX", 9) == 0) return OVER;
+        if (memcmp(text + i, "\nState:\tS", 9) == 0) sleeping = 1;
         if (memcmp(text + i, "\nSigBlk:\t", 9) != 0) continue;
         uint64_t mask = 0;
         for (long k = i + 9; k < got && text[k] != '\n'; k++) mask = mask << 4 | (uint64_t)(text[k] >= 'a' ? text[k] - 'a' + 10 : text[k] - '0');
-        return mask >> (number - 1) & 1;
+        return !(mask >> (number - 1) & 1) ? HEARS : sleeping ? DEAF : DEAF_RUNNING;
     }
-    return 0;
+    return OVER;
 }
 
 static int known(uint32_t tid, uint32_t n)
@@ -123,6 +126,7 @@ typedef struct rendezvous {
     uint32_t asked;  /* of them, those that got one */
     uint32_t fresh;  /* seen for the first time in this round */
     uint32_t newborn; /* a thread begins with every signal blocked: it is waited for */
+    int long_enough;  /* but not for ever: this one blocks it on purpose */
 } rendezvous;
 
 static void nap_us(long us)
@@ -134,11 +138,11 @@ static void nap_us(long us)
 static int note_deaf(uint32_t tid, void *argument)
 {
     rendezvous *r = argument;
-    if (deaf(tid, r->number) && r->n < THREADS_MOST) tids[r->n++] = tid;
+    if (deaf(tid, r->number) == DEAF && r->n < THREADS_MOST) tids[r->n++] = tid;
     return 1;
 }
 
-/* Those that block the signal for good (Frida's own do) are left alone: they run none of the program's code. */
+/* Those that sleep and block the signal (Frida's own do) are left alone: they run none of the program's code. */
 static void skip_deaf(rendezvous *r)
 {
     every_thread(note_deaf, r);
@@ -146,7 +150,7 @@ static void skip_deaf(rendezvous *r)
     nap_us(3000);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < r->n; i++)
-        if (deaf(tids[i], r->number)) tids[kept++] = tids[i];
+        if (deaf(tids[i], r->number) == DEAF) tids[kept++] = tids[i];
     r->n = kept;
 }
 
@@ -155,23 +159,26 @@ static int signal_one(uint32_t tid, void *argument)
     rendezvous *r = argument;
     if (known(tid, r->n)) return 1;
     if (r->n == THREADS_MOST) return 0;
+    int how = deaf(tid, r->number);
+    if (how == OVER) return 1;
     r->fresh++;
-    if (deaf(tid, r->number)) {
+    if (how != HEARS && !r->long_enough) {
         r->newborn++;
         return 1;
     }
     tids[r->n++] = tid;
-    if (atf_call(SYS_tgkill, atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0), tid, r->number, 0, 0, 0) == 0) r->asked++;
+    if (how == HEARS && atf_call(SYS_tgkill, atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0), tid, r->number, 0, 0, 0) == 0) r->asked++;
     return 1;
 }
 
 static int stop_others(int number, uint32_t *asked)
 {
-    rendezvous r = {number, 0, 0, 0, 0};
+    rendezvous r = {number, 0, 0, 0, 0, 0};
     skip_deaf(&r);
     uint64_t start = atf_clock_ns(CLOCK_MONOTONIC);
     for (uint32_t spins = 0;; spins++) {
         r.fresh = r.newborn = 0;
+        r.long_enough = atf_clock_ns(CLOCK_MONOTONIC) - start > NEWBORN_NS;
         int all = every_thread(signal_one, &r);
         *asked = r.asked;
         if (all && !r.fresh && atf_load_acquire32(&now.arrived) >= r.asked) return 1;
@@ -179,7 +186,7 @@ static int stop_others(int number, uint32_t *asked)
         if (!all || atf_clock_ns(CLOCK_MONOTONIC) - start > STOP_WITHIN_NS) return 0;
         if (spins % 100 != 99) continue;
         uint32_t gone = 0; /* some may have ended before they took the signal */
-        for (uint32_t i = 0; i < r.n; i++) gone += deaf(tids[i], number) == 2;
+        for (uint32_t i = 0; i < r.n; i++) gone += deaf(tids[i], number) == OVER;
         if (atf_load_acquire32(&now.arrived) + gone >= r.asked) r.asked = atf_load_acquire32(&now.arrived);
     }
 }
@@ -187,7 +194,7 @@ static int stop_others(int number, uint32_t *asked)
 static void go_on(uint32_t asked)
 {
     atf_store_release32(&now.release, 1);
-    atf_call(SYS_futex, (long)&now.release, FUTEX_WAKE_PRIVATE, UNSEEN, 0, 0, 0);
+    atf_call(SYS_futex, (long)&now.release, FUTEX_WAKE_PRIVATE, INT32_MAX, 0, 0, 0);
     uint64_t start = atf_clock_ns(CLOCK_MONOTONIC);
     while (atf_load_acquire32(&now.left) < asked && atf_clock_ns(CLOCK_MONOTONIC) - start < STOP_WITHIN_NS) {
         nap_us(50);

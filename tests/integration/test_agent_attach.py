@@ -1,7 +1,9 @@
 """The agent comes into a running program and leaves it again, under load; libraries come and go under it."""
 
 import os
+import random
 import shutil
+import struct
 import subprocess
 import time
 
@@ -136,3 +138,30 @@ def test_segments_that_are_gone(bench):
         done = subprocess.run([program], env={**os.environ, "LD_PRELOAD": str(LIBRARY), "ATF_AGENT": plan.path}, capture_output=True, timeout=20)
         segments.remove = lambda: None
     assert done.returncode == 7 and plan.header()["state"] == "failed" and plan.header()["error"] == 2
+
+
+COUNTS = HEAD + r"""
+#include <sys/mman.h>
+#include <fcntl.h>
+KEEP long work(long x) { asm volatile(""); return x * 3 + 1; }
+int main(int argc, char **argv) { (void)argc; int fd = open(argv[1], O_RDWR); volatile long *n = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0); for (;;) { work(*n); *n = *n + 1; } }
+"""
+
+
+def test_killed_at_any_moment(bench):
+    """FORBIDDEN: a call that was over before SIGKILL came and is not in the files."""
+    program = bench.build(COUNTS)
+    modules = bench.modules(program, only={"work"})
+    for i in range(10):
+        counter = bench.path / f"counter{i}"
+        counter.write_bytes(bytes(4096))
+        with bench.session(modules) as (_, plan, take_in, gatherer):
+            process = subprocess.Popen([program, counter], env={**os.environ, "LD_PRELOAD": str(LIBRARY), "ATF_AGENT": plan.path})
+            take_in(process.pid)
+            time.sleep(0.02 + random.random() * 0.03)
+            process.kill()
+            process.wait()
+            while gatherer.live:
+                gatherer.poll()
+        (calls,) = struct.unpack("<q", counter.read_bytes()[:8])
+        assert 2 * calls <= bench.taken.source.totals["events"] <= 2 * calls + 2

@@ -17,7 +17,7 @@ def bench(tmp_path):
     return Bench(tmp_path)
 
 
-def check(bench, program, *arguments, exact=True, **options):
+def check(bench, program, *arguments, **options):
     plain = bench.plain(program, *arguments)
     ran = bench.run(program, *arguments, **options)
     said = [line for line in plain[1].splitlines() if not line.startswith("@")]
@@ -25,7 +25,10 @@ def check(bench, program, *arguments, exact=True, **options):
     assert ran.plan.header()["state"] == "active" and not ran.plan.refused()
     told = {name: int(n) for name, n in (line[1:].split() for line in ran.out.splitlines() if line.startswith("@"))}
     calls = ran.calls()
-    assert {name: calls.get(name, 0) for name in told} == told
+    if ran.plan.header()["skipped"]:  # handlers that came by hundreds while their thread waited for a slow drain: counted, and a gap
+        assert sum(told.values()) - sum(calls.get(name, 0) for name in told) == ran.plan.header()["skipped"]
+    else:
+        assert {name: calls.get(name, 0) for name in told} == told
     return ran
 
 
