@@ -27,3 +27,27 @@ class FormatError(AtfError):
 
 class TraceIncomplete(AtfError):
     """The question needs records that were lost or never written."""
+
+
+class TargetError(AtfError):
+    """A program or process cannot be traced natively."""
+
+
+class TargetGone(TargetError):
+    """There is no such program or process, or it ended meanwhile."""
+
+
+class TargetDenied(TargetError):
+    """Tracing that process is not permitted."""
+
+
+class TargetForeign(TargetError):
+    """A program of another kind: 32 bits, another processor, static, or no program at all."""
+
+
+class NothingToTrace(TargetError):
+    """No function fits what was asked for."""
+
+
+class InjectionError(TargetError):
+    """The agent could not be brought in, or refused to start."""

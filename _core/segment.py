@@ -81,8 +81,8 @@ class SegmentSet:
         self.ids = tuple(memory.id for memory in memories)
 
     @classmethod
-    def create(cls, *, options: dict[str, Any], **formatting: Any) -> SegmentSet:
-        """Make, format and attach three new segments of this process. ``options``: what shm.sizes takes."""
+    def create(cls, *, options: dict[str, Any], pid: int | None = None, **formatting: Any) -> SegmentSet:
+        """Make, format and attach three new segments of this process, or of process ``pid``. ``options``: what shm.sizes takes."""
         sysv = _sysv()
         memories: list = []
         try:
@@ -92,7 +92,7 @@ class SegmentSet:
                     memories.append(sysv.SharedMemory(sysv.IPC_PRIVATE, 0, mode=0o600, size=size))
                 except (sysv.Error, OSError, ValueError, MemoryError) as error:
                     raise _refused(error, size) from error
-            pid = os.getpid()
+            pid = pid or os.getpid()
             control, registry, rings = memories
             shm.format(control, registry, rings, pid=pid, start=process_start(pid), **formatting, **options)
             return cls(memories, shm.Segments(*memories))
@@ -115,6 +115,11 @@ class SegmentSet:
             if memory.uid != os.geteuid() and os.geteuid() != 0:
                 raise SegmentError(f"segment {memory.id} belongs to user {memory.uid}: run atf as that user")
         return cls(memories, shm.Segments(*memories))
+
+    def give_to(self, uid: int) -> None:
+        """Let processes of another user attach; ours still can (root alone may do this)."""
+        for memory in self._memories:
+            memory.uid = uid
 
     @property
     def attached(self) -> int:

@@ -1,5 +1,33 @@
 """The errors of atf, in the order of :mod:`atf._core.errors`."""
 
-from atf._core.errors import AtfError, FormatError, OutputError, SegmentError, SessionError, TraceIncomplete, UsageError
+from atf._core.errors import (
+    AtfError,
+    FormatError,
+    InjectionError,
+    NothingToTrace,
+    OutputError,
+    SegmentError,
+    SessionError,
+    TargetDenied,
+    TargetError,
+    TargetForeign,
+    TargetGone,
+    TraceIncomplete,
+    UsageError,
+)
 
-__all__ = ["AtfError", "FormatError", "OutputError", "SegmentError", "SessionError", "TraceIncomplete", "UsageError"]
+__all__ = [
+    "AtfError",
+    "FormatError",
+    "InjectionError",
+    "NothingToTrace",
+    "OutputError",
+    "SegmentError",
+    "SessionError",
+    "TargetDenied",
+    "TargetError",
+    "TargetForeign",
+    "TargetGone",
+    "TraceIncomplete",
+    "UsageError",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 from atf import runtime
 from atf._core import drain, segment
@@ -64,6 +64,9 @@ class Process:
             self.manifest.write()
 
 
+ProcessType = TypeVar("ProcessType", bound=Process)
+
+
 def _unlink(path: str) -> None:
     try:
         os.unlink(path)
@@ -99,20 +102,24 @@ class Gatherer:
         """Start the drain's thread."""
         self.drain.start()
 
-    def take_in(self, values: dict[str, Any], segments: segment.SegmentSet, directory: str | None = None) -> Process:
-        """Begin to drain one process into a directory of its own."""
+    def take_in(
+        self, values: dict[str, Any], segments: segment.SegmentSet, directory: str | None = None, kind: type[ProcessType] | None = None
+    ) -> ProcessType:
+        """Begin to drain one process into a directory of its own. kind: of process, by default Process."""
         path = directory or new_process_directory(self.output, int(values["pid"]))
         argv = [part for part in str(values.get("argv", "")).split("\x1f") if part]
         manifest = Manifest(
             path,
             {"pid": int(values["pid"]), "parent_pid": int(values.get("ppid", 0) or 0), "argv": argv, "python": values.get("python"), "level": self.level},
         )
+        if directory is not None:
+            manifest.keep_native(directory)
         assert segments.segments is not None
         if self.resume:
             _need_room(path, segments.segments.pending_bytes)
         manifest.values["clock"]["anchors"].append(segments.segments.anchors)
         source = drain.Source(segments.segments, path, resume=self.resume)
-        process = Process(values, segments, source, manifest)
+        process: ProcessType = (kind or Process)(values, segments, source, manifest)  # type: ignore[assignment]
         if process.file:
             found = {key: value for key, value in values.items() if key != "file"}
             runtime.write(process.file, {**found, "directory": path})  # a recovery finds its files by this

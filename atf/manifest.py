@@ -66,6 +66,16 @@ class Manifest:
         }
         self._seen: set[tuple[int, int]] = set()
 
+    def keep_native(self, directory: str) -> None:
+        """Native names stand in no names log: a recovery takes them from the manifest that the killed recorder left there."""
+        try:
+            with open(os.path.join(directory, "manifest.json"), encoding="utf-8", errors="surrogateescape") as file:
+                before = json.load(file)
+        except (OSError, ValueError):
+            return
+        if isinstance(before, dict) and "native" in before:
+            self.values.update({key: before[key] for key in ("modules", "symbols", "native") if key in before})
+
     def add_names(self, names: list[tuple[int, int, int, str, str]]) -> None:
         """Entries of the names log: ``(kind, id, line, name, file)``."""
         for kind, identifier, line, name, file in names:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from atf import runtime
 from atf._core.errors import AtfError, UsageError
@@ -29,11 +29,21 @@ def command_line(words: list[str]) -> list[str]:
     return words
 
 
+class Running(Protocol):
+    """A started program: a Popen, or what behaves as one here."""
+
+    pid: int
+    returncode: int | Any
+
+    def poll(self) -> int | None: ...
+    def send_signal(self, sig: int) -> None: ...
+
+
 class Supervisor:
     """One run of ``atf record``."""
 
     def __init__(self, command: list[str], out: str, config: dict[str, str]):
-        self.command = command_line(command)
+        self.command = self._command_line(command)
         self.path = new_session_directory(out)
         values = {
             **config,
@@ -50,8 +60,12 @@ class Supervisor:
         self.gatherer = Gatherer(self.path, self.session, config.get("level", "returns"))
         self.stopping: str | None = None
         self.status: int | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self.code: int | None = None  # as waitpid tells it: minus the number of the signal that killed the program
+        self._process: Running | None = None
         self._interrupts = 0
+
+    def _command_line(self, words: list[str]) -> list[str]:
+        return command_line(words)
 
     def environment(self) -> dict[str, str]:
         """The program's environment: ours, with the way in."""
@@ -66,28 +80,23 @@ class Supervisor:
         """
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
         try:
-            # The program gets the descriptors and the signal mask that we were given. No other thread runs here yet.
-            self._process = subprocess.Popen(
-                self.command,
-                env=self.environment(),
-                close_fds=False,
-                preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before),  # noqa: PLW1509
-            )
-        except OSError as error:
+            process = self._process = self._spawn(before)
+        except BaseException:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             self.gatherer.close()
             self._discard()
-            raise UsageError(f"{self.command[0]} cannot be started: {error.strerror}") from error
+            raise
         try:
             self._guarded(self.gatherer.start)
-            self._watch(self._process, duration_s, tick)
-            code = self._process.returncode
+            self._released(process)
+            self._watch(process, duration_s, tick)
+            code = self.code = process.returncode or 0
             self.status = 128 - code if code < 0 else code
             self._guarded(self.gatherer.poll)
             self.stop("end")
-            for process in self.gatherer.done:
-                if process.pid == self._process.pid:
-                    self._guarded(process.set_exit, code)
+            for recorded in self.gatherer.done:
+                if recorded.pid == process.pid:
+                    self._guarded(recorded.set_exit, code)
         finally:
             self._guarded(self.gatherer.close)
             while signal.sigtimedwait({*PASSED_ON, signal.SIGCHLD}, 0) is not None:
@@ -97,7 +106,23 @@ class Supervisor:
             self._discard()
         return self.status
 
-    def _watch(self, process: subprocess.Popen[bytes], duration_s: float | None, tick: Callable[[Supervisor], None] | None) -> None:
+    def _spawn(self, mask: set[int]) -> Running:
+        """Start the program; mask: the signal mask that it gets. UsageError when it cannot be started."""
+        try:
+            # The program gets the descriptors and the signal mask that we were given. No other thread runs here yet.
+            return subprocess.Popen(
+                self.command,
+                env=self.environment(),
+                close_fds=False,
+                preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask),  # noqa: PLW1509
+            )
+        except OSError as error:
+            raise UsageError(f"{self.command[0]} cannot be started: {error.strerror}") from error
+
+    def _released(self, process: Running) -> None:
+        """The drain runs: a program that waited for it goes on."""
+
+    def _watch(self, process: Running, duration_s: float | None, tick: Callable[[Supervisor], None] | None) -> None:
         """Take processes in until the program ends. Signals are fetched here, not handled: where one comes from matters."""
         started = ticked = time.monotonic()
         while process.poll() is None:
@@ -135,7 +160,7 @@ class Supervisor:
         except OSError:
             pass
 
-    def _pass_on(self, process: subprocess.Popen[bytes], number: int, from_terminal: bool) -> None:
+    def _pass_on(self, process: Running, number: int, from_terminal: bool) -> None:
         """The program decides when it ends. What a terminal sends reached it already, and so did most likely a first
         SIGINT or SIGQUIT that another process sent: those go to whole process groups. Everything else is passed on."""
         if number in (signal.SIGINT, signal.SIGQUIT):

@@ -14,7 +14,7 @@ from typing import NoReturn
 from atf import __version__
 from atf.errors import AtfError, UsageError
 
-COMMANDS = ("record", "recover", "info", "top", "tree", "spans", "events", "query", "doctor")
+COMMANDS = ("record", "attach", "recover", "info", "top", "tree", "spans", "events", "query", "doctor")
 
 
 class Parser(argparse.ArgumentParser):

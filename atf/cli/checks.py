@@ -17,7 +17,7 @@ from atf.cli import text
 
 REQUIRED = ("numpy", "sysv_ipc", "msgspec", "rich")
 # What makes an optional part work, and which part that is.
-OPTIONAL = {"pytest": "tests that assert on traces", "frida": "tracing of native functions", "starlette": "the query service"}
+OPTIONAL = {"pytest": "tests that assert on traces", "frida": "atf attach", "pyelftools": "lines of native functions", "starlette": "the query service"}
 # A recorded process has three segments; a thread's rings are 8 MB at the most.
 NEEDED_SEGMENTS = 3
 NEEDED_BYTES = 64 * 8 * 1024 * 1024

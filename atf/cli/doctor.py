@@ -15,8 +15,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "doctor",
         help="is this machine ready, and what was left behind?",
-        description="Checks of this machine and of what killed processes left. Exit status 1 if recording cannot work.",
+        description="Checks of this machine and of what killed processes left, or of one process or program. Exit status 1 if recording cannot work.",
     )
+    parser.add_argument("target", nargs="?", metavar="PID|PROGRAM", help="can this process or compiled program be traced natively?")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
     parser.add_argument("--clean", action="store_true", help="remove stale sessions and their segments, with what they still hold")
     parser.set_defaults(run=run)
@@ -28,9 +29,16 @@ def examine() -> Iterator[checks.Check]:
         yield from look()
 
 
+def preflight(target: str) -> Iterator[checks.Check]:
+    from atf.native.preflight import examine as examine_target
+
+    for finding in examine_target(target):
+        yield checks.Check(finding.name, finding.status, finding.found, finding.advice)
+
+
 def run(args: argparse.Namespace) -> int:
     cleaned = list(stale.clean()) if args.clean else []
-    found = list(examine())
+    found = list(examine() if args.target is None else preflight(args.target))
     healthy = all(check.status != "fault" for check in found)
     if args.json:
         print_json({"ok": healthy, "cleaned": cleaned, "checks": [dataclasses.asdict(check) for check in found]})

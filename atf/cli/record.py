@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from atf.cli import text
+from atf.cli.attach import add_modules, hooks_line, native_summary, wanted_modules
 from atf.cli.common import DEFAULT_ROOT, duration_ns, print_json
 
 
@@ -15,13 +16,15 @@ def add_parser(subparsers: Any) -> None:
         "record",
         help="run a program and record its calls",
         usage="atf record [options] -- PROGRAM [ARGUMENT ...]",
-        description="Run a program and record it. PROGRAM: python and its arguments, a script, a console script, or -m MODULE.",
+        description="Run a program and record it. PROGRAM: python and its arguments, a script, a console script, -m MODULE, or a compiled program.",
         epilog="The exit status is the program's. Excluded modules cost next to nothing; excluded beats included.",
     )
     parser.add_argument("--out", "-o", default=DEFAULT_ROOT, metavar="DIR", help=f"where the session directory goes (default: ./{DEFAULT_ROOT})")
     parser.add_argument("--level", default="returns", metavar="LEVEL", help="calls, returns (default), c (C functions too), args (values too), or c,args")
-    parser.add_argument("--include", action="append", default=[], metavar="GLOB", help="only modules whose name fits, e.g. 'app.*'; repeatable")
-    parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="no modules whose name fits; repeatable")
+    what = "only modules whose name fits, e.g. 'app.*'; of a compiled program functions, e.g. 'git::cmd_*'; repeatable"
+    parser.add_argument("--include", action="append", default=[], metavar="GLOB", help=what)
+    parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="none whose name fits; repeatable")
+    add_modules(parser)
     parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow Python child processes (default: yes)")
     parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="end the recording after e.g. 10s; the program goes on")
     parser.add_argument("--ring-size", metavar="SIZE", help="ring memory of one thread, e.g. 32M (default: 8M)")
@@ -37,6 +40,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from atf import recording
+    from atf.native.kind import is_native, refuse_python
     from atf.supervise import Supervisor
 
     words = args.program[1:] if args.program[:1] == ["--"] else args.program
@@ -50,13 +54,24 @@ def run(args: argparse.Namespace) -> int:
         "children": "1" if args.children else "0",
         **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }
-    supervisor = Supervisor(words, args.out, config)
+    native = bool(args.module or args.all_modules) or is_native(words)
+    supervisor: Supervisor
+    if native:
+        from atf.native.spawn import NativeSupervisor
+
+        refuse_python(words)
+        supervisor = NativeSupervisor(words, args.out, config, wanted_modules(args), args.include, args.exclude)
+    else:
+        supervisor = Supervisor(words, args.out, config)
     live = not args.quiet and not args.json and sys.stderr.isatty()
     status = supervisor.run(None if args.duration is None else args.duration / 1e9, StatusLine() if live else None)
     if live:
         StatusLine.clear()
+    if native:
+        note_ending(supervisor)
     if args.json:
-        print_json_error(summary(supervisor, status))
+        more = {"native": native_summary(getattr(supervisor, "process", None))} if native else {}
+        print_json_error({**summary(supervisor, status), **more})
     elif not args.quiet:
         report(supervisor)
     else:
@@ -95,6 +110,16 @@ def summary(supervisor: Any, status: int) -> dict[str, Any]:
     return {"path": supervisor.path, "status": status, "ended": supervisor.stopping, **totals, "errors": supervisor.gatherer.errors}
 
 
+def note_ending(supervisor: Any) -> None:
+    """A crash is told even by --quiet: the last events of the trace are what the user looks for."""
+    from atf.native.ending import describe
+
+    manifest = supervisor.process.manifest
+    told = describe(supervisor.code or 0, manifest.values, manifest.path)
+    if told:
+        supervisor.gatherer.complain(told)
+
+
 def print_json_error(document: dict[str, Any]) -> None:
     out, sys.stdout = sys.stdout, sys.stderr
     try:
@@ -123,10 +148,12 @@ def report(supervisor: Any) -> None:
     if not totals["processes"]:
         return
     lost = ", ".join(f"{text.count(number)} lost ({reason})" for reason, number in totals["lost"].items()) or "nothing lost"
+    process = getattr(supervisor, "process", None)
+    native = "" if process is None else f"atf: {hooks_line(process)}\n"
     plural = "es" if totals["processes"] != 1 else ""
     print(
         f"atf: {text.count(totals['events'])} events, {lost}, {text.size(totals['bytes'])},"
         f" {totals['threads']} threads, {totals['processes']} process{plural}\n"
-        f"atf: {supervisor.path}",
+        f"{native}atf: {supervisor.path}",
         file=sys.stderr,
     )

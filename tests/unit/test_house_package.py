@@ -41,7 +41,7 @@ def test_tests_run_against_the_right_copy():
 
 
 def test_every_dependency_is_argued_for():
-    lists = re.findall(r"(?ms)^(?:requires|dependencies|test|coverage|perf) = (\[.*?\])$", PROJECT)
+    lists = re.findall(r"(?ms)^(?:requires|dependencies|native|test|coverage|perf) = (\[.*?\])$", PROJECT)
     named = re.findall(r'"([A-Za-z][\w-]*)\s*[><=;"]', "\n".join(lists))
     assert {"cython", "numpy", "pytest", "viztracer"} <= set(named)
     text = (ROOT / "docs/dependencies.md").read_text()

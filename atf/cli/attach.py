@@ -1,0 +1,99 @@
+"""``atf attach``: record a running process, and leave it as it was."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from atf.cli import text
+from atf.cli.common import DEFAULT_ROOT, duration_ns, whole
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "attach",
+        help="record the calls of a running native process",
+        description="Enter a running process, record its calls until Ctrl-C, --duration or its end, and restore every byte of its code.",
+        epilog="Needs the package frida: pip install 'atf[native]'. `atf doctor PID` tells beforehand what stands in the way.",
+    )
+    parser.add_argument("pid", type=whole, metavar="PID", help="the process")
+    parser.add_argument("--out", "-o", default=DEFAULT_ROOT, metavar="DIR", help=f"where the session directory goes (default: ./{DEFAULT_ROOT})")
+    parser.add_argument("--level", default="returns", metavar="LEVEL", help="calls, or returns (default)")
+    parser.add_argument("--include", action="append", default=[], metavar="GLOB", help="only functions that fit, e.g. 'parse_*' or 'git::cmd_*'; repeatable")
+    parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="no functions that fit; repeatable")
+    add_modules(parser)
+    parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="leave the process after e.g. 10s")
+    parser.add_argument("--ring-size", metavar="SIZE", help="ring memory of one thread, e.g. 32M (default: 8M)")
+    parser.add_argument("--burst-size", metavar="SIZE", help="ring memory that its threads share for bursts, touched when needed (default: 128M)")
+    parser.add_argument("--threads", metavar="N", type=int, help="threads with rings of their own (default: 64); more share a slower lane")
+    parser.add_argument("--policy", choices=("drop-oldest", "block"), default="drop-oldest", help="when the disk cannot follow: lose the oldest, or wait")
+    parser.add_argument("--quiet", "-q", action="store_true", help="no status line and no summary")
+    parser.add_argument("--json", action="store_true", help="the summary as one JSON document on standard error")
+    parser.set_defaults(run=run)
+
+
+def add_modules(parser: argparse.ArgumentParser) -> None:
+    """--module and --all-modules."""
+    parser.add_argument(
+        "--module", action="append", default=[], metavar="NAME", help="trace this module: main (default), a glob on a library's name, or a path; repeatable"
+    )
+    parser.add_argument("--all-modules", action="store_true", help="trace every library of the program too")
+
+
+def wanted_modules(args: argparse.Namespace) -> list[str]:
+    return ["*"] if args.all_modules else args.module or ["main"]
+
+
+def run(args: argparse.Namespace) -> int:
+    from atf import recording
+    from atf.cli.record import StatusLine, print_json_error, summary
+    from atf.native.attach import Attachment
+
+    config = {
+        "level": args.level,
+        "policy": args.policy,
+        **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
+    }
+    attachment = Attachment(args.pid, args.out, config, wanted_modules(args), args.include, args.exclude)
+    live = not args.quiet and not args.json and sys.stderr.isatty()
+    attachment.run(None if args.duration is None else args.duration / 1e9, StatusLine() if live else None)
+    if live:
+        StatusLine.clear()
+    if args.json:
+        print_json_error({**summary(attachment, 0), "native": native_summary(attachment.process)})
+    else:
+        for error in attachment.gatherer.errors:
+            print(f"atf: {error}", file=sys.stderr)
+        if not args.quiet:
+            report(attachment)
+    return 0
+
+
+def native_summary(process: Any) -> dict[str, Any]:
+    """hooked, refused, waiting (functions), setup_ns, stop_ns, threads_stopped, not_hooked [[module id, name, why]]."""
+    return dict(process.manifest.values.get("native", {})) if process is not None else {}
+
+
+def hooks_line(process: Any) -> str:
+    """How many functions carried hooks, and why others did not."""
+    found = native_summary(process)
+    reasons: dict[str, int] = {}
+    for _, _, why in found.get("not_hooked", ()):
+        reasons[why] = reasons.get(why, 0) + 1
+    line = f"{text.count(found.get('hooked', 0))} of {text.count(found.get('hooked', 0) + found.get('refused', 0))} functions hooked"
+    if found.get("waiting"):
+        line += f", {text.count(found['waiting'])} wait for their library"
+    if reasons:
+        line += "; not hooked: " + ", ".join(f"{count} {why}" for why, count in sorted(reasons.items(), key=lambda item: -item[1])[:4])
+    return line
+
+
+def report(attachment: Any) -> None:
+    totals = attachment.gatherer.totals()
+    lost = ", ".join(f"{text.count(number)} lost ({reason})" for reason, number in totals["lost"].items()) or "nothing lost"
+    print(
+        f"atf: {text.count(totals['events'])} events, {lost}, {text.size(totals['bytes'])}, {totals['threads']} threads\n"
+        f"atf: {hooks_line(attachment.process)}\natf: {attachment.path}",
+        file=sys.stderr,
+    )

@@ -1,0 +1,59 @@
+"""Bringing the agent into a running process. The only file that imports frida."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import atf._core
+from atf._core import segment
+from atf._core.errors import InjectionError, TargetDenied, TargetGone
+
+
+def agent_file(name: str = "libatf_agent.so") -> str:
+    """Where the agent's library lies. InjectionError when it was not built for this machine."""
+    path = os.path.join(os.path.realpath(atf._core.__path__[0]), "agent", name)
+    if not os.path.exists(path):
+        raise InjectionError(f"the native agent was not built for this machine ({path} is missing): build it with `make build`, or install atf's wheel")
+    return path
+
+
+def available() -> bool:
+    """Whether running processes can be entered."""
+    import importlib.util
+
+    return importlib.util.find_spec("frida") is not None
+
+
+def require() -> None:
+    """InjectionError, with what to install, when running processes cannot be entered."""
+    if not available():
+        raise InjectionError("entering a running process needs the package frida: pip install 'atf[native]'")
+
+
+def _frida() -> Any:
+    try:
+        import frida
+    except ImportError as error:
+        raise InjectionError(f"frida cannot be imported: pip install 'atf[native]' ({error})") from error
+    return frida
+
+
+def call(pid: int, *words: str) -> None:
+    """Let the process run one of the boot library's commands, in a thread of its own; returns when that is over.
+
+    words: ``start``, agent, plan; or ``stop``, agent. TargetGone, TargetDenied, InjectionError.
+    """
+    frida = _frida()
+    try:
+        device = frida.get_local_device()
+        device.inject_library_file(pid, agent_file("libatf_boot.so"), "atf_boot", "\n".join(words) + "\n")
+    except frida.ProcessNotFoundError as error:
+        raise TargetGone(f"process {pid} has ended") from error
+    except frida.PermissionDeniedError as error:
+        advice = "run atf as its user or as root; where kernel.yama.ptrace_scope is 1 or more, as root or after `sysctl kernel.yama.ptrace_scope=0`"
+        raise TargetDenied(f"process {pid} may not be entered: {advice} ({error})") from error
+    except Exception as error:  # its errors have no common root
+        if not segment.alive(pid):
+            raise TargetGone(f"process {pid} ended while the agent was brought in") from error
+        raise InjectionError(f"process {pid} could not be entered: {error}") from error

@@ -1,0 +1,150 @@
+"""What stands in the way of tracing a program or a process natively, and what to do about each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from atf._core import segment
+from atf._core.errors import TargetDenied, TargetError, TargetForeign, TargetGone
+from atf.native import injector
+from atf.native.choice import Globs, Module, choose
+from atf.native.elf import ElfFile
+from atf.native.modules import find_program, of_process, traceable
+
+
+class Finding(NamedTuple):
+    """One finding; status: ``ok``, ``note`` (works, with less), ``warning`` (may fail), ``fault`` (cannot be traced)."""
+
+    name: str
+    status: str
+    found: str
+    advice: str = ""
+    error: type[TargetError] = TargetError
+
+
+def examine(target: str) -> Iterator[Finding]:
+    """Of a process by its id, or of a program by its name or path. Stops at what makes the rest meaningless."""
+    yield from _agent()
+    if target.isdecimal() and not os.path.exists(target):
+        pid = int(target)
+        yield (Finding("frida", "ok", "installed") if injector.available() else _no_frida())
+        faults = False
+        for finding in process(pid):
+            faults = faults or finding.status == "fault"
+            yield finding
+        if not faults:
+            try:
+                files = of_process(pid)
+                yield from program(files[0], f"/proc/{pid}/exe")
+            except TargetError as error:
+                yield Finding("program", "fault", str(error), error=type(error))
+        return
+    try:
+        path = find_program(target)
+    except TargetError as error:
+        yield Finding("program", "fault", str(error), "write its path", type(error))
+        return
+    yield from program(path, path)
+    yield from _privileges(path)
+
+
+def _agent() -> Iterator[Finding]:
+    try:
+        yield Finding("agent", "ok", injector.agent_file())
+    except TargetError as error:
+        yield Finding("agent", "fault", "not built", str(error))
+
+
+def _no_frida() -> Finding:
+    return Finding("frida", "fault", "not installed", "a running process is entered by it: pip install 'atf[native]'")
+
+
+def process(pid: int) -> Iterator[Finding]:
+    """Whether a running process can be entered by this one."""
+    status = _status(pid)
+    if not segment.alive(pid) or not status:
+        yield Finding("process", "fault", f"there is no process {pid}, or it has ended", "look for it with `pgrep -a NAME`", TargetGone)
+        return
+    yield Finding("process", "ok", f"{pid} {status.get('Name', '')}")
+    owner = int(status.get("Uid", "0").split()[0])
+    if os.geteuid() not in (0, owner):
+        advice = "run atf as that user, or as root"
+        yield Finding("permission", "fault", f"process {pid} belongs to user {owner}, this is user {os.geteuid()}", advice, TargetDenied)
+        return
+    yield _ptrace(pid, status)
+    for space, what in (("mnt", "its files"), ("ipc", "its shared memory"), ("pid", "its process ids")):
+        try:
+            if os.readlink(f"/proc/{pid}/ns/{space}") != os.readlink(f"/proc/self/ns/{space}"):
+                advice = "run atf inside the same container (docker exec, nsenter -t PID -m -i -p)"
+                yield Finding("container", "fault", f"process {pid} has {what} in a namespace of its own", advice, TargetDenied)
+                return
+        except OSError:
+            continue
+    if status.get("State", "").startswith(("T", "t")):
+        yield Finding("state", "fault", f"process {pid} is stopped", "let it go on: kill -CONT, or leave the debugger", TargetDenied)
+    if status.get("Seccomp", "0") == "2":
+        yield Finding("sandbox", "warning", "a seccomp filter is active", "it must allow shmat and mprotect; else the agent says so and changes nothing")
+    if "shstk" in status.get("x86_Thread_features", ""):
+        yield Finding("shadow stack", "note", "the processor checks return addresses (CET)", "calls are recorded without returns")
+
+
+def _ptrace(pid: int, status: dict[str, str]) -> Finding:
+    if status.get("TracerPid", "0") != "0":
+        return Finding("ptrace", "fault", f"process {status['TracerPid']} debugs it already", "end that debugger or strace first", TargetDenied)
+    try:
+        with open("/proc/sys/kernel/yama/ptrace_scope", encoding="ascii") as file:
+            scope = int(file.read())
+    except (OSError, ValueError):
+        scope = 0
+    if scope >= 3:
+        return Finding("ptrace", "fault", "kernel.yama.ptrace_scope is 3: nobody may", "start the program under `atf record` instead", TargetDenied)
+    if scope >= 1 and os.geteuid() != 0:
+        advice = "run atf as root, or `sysctl kernel.yama.ptrace_scope=0`, or start the program under `atf record`"
+        return Finding("ptrace", "fault", f"kernel.yama.ptrace_scope is {scope}: only root may enter running processes", advice, TargetDenied)
+    return Finding("ptrace", "ok", "permitted" if not scope else "permitted to root")
+
+
+def program(path: str, readable: str) -> Iterator[Finding]:
+    """Whether a program's file can be traced, and how much of it. readable: where the file can be read."""
+    try:
+        file = traceable(ElfFile(readable))
+    except TargetError as error:
+        yield Finding("program", "fault", str(error), error=type(error))
+        return
+    yield Finding("program", "ok", f"{path} ({file.machine_name}, dynamically linked)")
+    if file.interpreter and "musl" in file.interpreter:
+        yield Finding("C library", "warning", "musl", "tried with glibc only")
+    module = choose(Module(path, os.path.basename(path), 0, b"", 0, True), file, Globs())
+    named = sum(not one.name.startswith("sub_") for one in module.chosen)
+    found = f"{module.functions} functions, {len(module.chosen)} can be chosen, {named} with names"
+    if not module.chosen:
+        yield Finding("symbols", "fault", found, "neither symbols nor an unwind table: install its debug symbols or build it again", TargetForeign)
+    elif named < len(module.chosen) // 2:
+        yield Finding("symbols", "note", found, "it is stripped: functions are called sub_ADDRESS; its debug symbols (-dbgsym, -debuginfo) give them names")
+    else:
+        yield Finding("symbols", "ok", found)
+    if file.section(".debug_line") is None and file.debug_file() is None:
+        yield Finding("lines", "note", "no debug information", "build with -g, or install its debug symbols, to see file and line")
+
+
+def _privileges(path: str) -> Iterator[Finding]:
+    mode = os.stat(path)
+    if mode.st_mode & 0o6000 and not (os.geteuid() == 0 and mode.st_uid == 0):
+        yield Finding("privileges", "fault", f"{path} changes its user when it starts", "the loader ignores preloaded libraries then: run atf as that user")
+
+
+def require(pid: int) -> None:
+    """Raise the first fault of a process as its error."""
+    for finding in process(pid):
+        if finding.status == "fault":
+            raise finding.error(f"{finding.found}: {finding.advice}")
+
+
+def _status(pid: int) -> dict[str, str]:
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            return {key: value.strip() for key, _, value in (line.partition(":") for line in file)}
+    except OSError:
+        return {}
