@@ -47,7 +47,7 @@ class Process:
         info = self.segments.segments.info
         if info["names_lost"]:
             self.manifest.values["names_lost"] = info["names_lost"]
-        self.manifest.values["counters"] = {key: info[key] for key in ("mode_transitions", "fallback_events", "slotless_threads", "global_dropped")}
+        self.manifest.values["counters"] = {key: info[key] for key in ("mode_transitions", "fallback_events", "slotless_threads", "global_dropped", "spares_most")}
         self.manifest.write()
         self._written = time.monotonic()
 
