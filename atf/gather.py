@@ -11,6 +11,7 @@ from atf._core import drain, segment
 from atf._core.errors import AtfError, OutputError
 from atf.manifest import Manifest, new_process_directory
 
+COUNTERS = ("mode_transitions", "fallback_events", "slotless_threads", "global_dropped", "spares_most")
 ROOM_BYTES = 1 << 18  # for the manifest and the ends of files
 
 
@@ -47,7 +48,7 @@ class Process:
         info = self.segments.segments.info
         if info["names_lost"]:
             self.manifest.values["names_lost"] = info["names_lost"]
-        self.manifest.values["counters"] = {key: info[key] for key in ("mode_transitions", "fallback_events", "slotless_threads", "global_dropped")}
+        self.manifest.values["counters"] = {key: info[key] for key in COUNTERS}
         self.manifest.write()
         self._written = time.monotonic()
 

@@ -38,6 +38,12 @@ def test_drain(tmp_path):
     assert {"plain write()", "1 producers", "3 producers"} <= set(found["figures"])
 
 
+def test_bursts(tmp_path):
+    """FORBIDDEN: a burst that the rings have room for loses an event, whenever the drain comes."""
+    found = quick("bursts", tmp_path)
+    assert [goal["value"]["max"] for goal in found["goals"]] == [0]
+
+
 def test_spans(tmp_path):
     found = quick("spans", tmp_path)
     assert {"atf span, rings", "atf event, 3 attributes, streaming", "atf record from Python, rings"} <= set(found["figures"])
@@ -63,7 +69,7 @@ def test_query(tmp_path):
     assert sorted(limits(found)) == sorted([5, 20] * 2 + [10] * 4 + [1.5, 5, 40, 200] + [5, 0.1] * 5 + [1000] * 2 + [30])
 
 
-@pytest.mark.parametrize("name", ["ring", "drain", "spans", "save", "python_calls", "query"])
+@pytest.mark.parametrize("name", ["ring", "drain", "bursts", "spans", "save", "python_calls", "query"])
 def test_help_says_what_is_compared(name):
     done = subprocess.run([sys.executable, str(PERF / f"{name}.py"), "--help"], capture_output=True, text=True, timeout=60, check=True)
     assert "--rounds" in done.stdout and "--json" in done.stdout
