@@ -9,8 +9,8 @@
 typedef int (*trace_function)(void *context, void *argument);
 static uint8_t *original[ATF_ROLE_BEGIN_CATCH + 1];
 
-/* Frames above our own: the caller's return slot is the lowest that counts. */
-#define ABOVE ((uint64_t)(uintptr_t)__builtin_frame_address(0) + 8)
+/* Frames above our own. Our own return slot does not count: at a catch it is the very slot of the callee that threw. */
+#define ABOVE ((uint64_t)(uintptr_t)__builtin_frame_address(0) + 16)
 
 static int raise_exception(void *exception)
 {

@@ -116,16 +116,16 @@ def choose(module: Module, file: ElfFile, globs: Globs) -> Module:
 
 
 def _why_not(function: Function, unwinder: bool) -> str:
-    name = function.name
     if function.kind == IFUNC:
         return "chooses an implementation while the program loads"
-    if _FRAGMENT.search(name):
-        return "a part of another function"
-    if unwinder and _UNWINDER.fullmatch(name):
-        return "unwinds the stack"
-    for pattern, why in _NAMED:
-        if pattern.fullmatch(name):
-            return why
+    for name in (function.name, *function.aliases):
+        if _FRAGMENT.search(name):
+            return "a part of another function"
+        if unwinder and _UNWINDER.fullmatch(name):
+            return "unwinds the stack"
+        for pattern, why in _NAMED:
+            if pattern.fullmatch(name):
+                return why
     if function.room < 5:
         return "shorter than 5 bytes up to the next code"
     return ""

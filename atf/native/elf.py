@@ -46,6 +46,7 @@ class Function:
     name: str
     kind: int = FUNC
     named: bool = True
+    aliases: tuple[str, ...] = ()  # its other names
     room: int = 0  # bytes up to the next function or the end of the section
 
 
@@ -183,12 +184,13 @@ class ElfFile:
         known: dict[int, Function] = {}
         for table in (".symtab", ".dynsym"):
             for function in self.symbols(table):
-                if function.vaddr not in known:
-                    known[function.vaddr] = function
+                first = known.setdefault(function.vaddr, function)
+                if function.name != first.name:
+                    known[function.vaddr] = dataclasses.replace(first, aliases=(*first.aliases, function.name))
         if self.stripped:
-            for separate in (self.debug_file(),):
-                if separate is not None:
-                    known = {f.vaddr: f for f in reversed(ElfFile(separate).symbols(".symtab"))} | known
+            separate = self.debug_file()
+            if separate is not None:
+                known = {f.vaddr: f for f in reversed(ElfFile(separate).symbols(".symtab"))} | known
             self._add_frames(known)
         bounds = [(s.address, s.address + s.size) for s in self.sections if s.flags & 4 and not s.name.startswith((".plt", ".init", ".fini"))]
         ordered = [known[vaddr] for vaddr in sorted(known)]

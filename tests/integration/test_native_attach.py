@@ -41,7 +41,7 @@ def test_a_running_process_is_recorded_and_restored(bench, programs):
     with running(busy) as process:
         assert process.stdout.readline() == "ready\n"
         before = code_of(process.pid, busy)
-        ran = bench.plain(*attach_words(bench, process.pid, "--duration", "50ms", "--json"))
+        ran = bench.plain(*attach_words(bench, process.pid, "--duration", "400ms", "--json"))
         assert ran.status == 0, ran.err
         assert code_of(process.pid, busy) == before, "every byte is back"
         out, _ = process.communicate(timeout=20)

@@ -31,6 +31,8 @@ __asm__(".globl by_hand\\n.type by_hand, @function\\nby_hand: ret\\n nop\\n nop\
 __asm__(".globl squeezed\\n.type squeezed, @function\\nsqueezed: ret\\n.globl behind\\n.type behind, @function\\nbehind: xor %eax, %eax\\n nop\\n nop\\n ret\\n nop\\n");
 static void *choice(void) { return hidden; }
 int chosen(int) __attribute__((ifunc("choice")));
+int another(int x) { __asm__ volatile("nop; nop; nop; nop; nop"); return x; }
+int __start_context(int) __attribute__((weak, alias("another")));
 int main(int argc, char **argv) { if (argc > 99) rare(); return keep(argc) + weak_one(argc) == 2000; }
 """
 
@@ -115,6 +117,7 @@ def test_what_is_never_hooked(program):
     why = dict(module.refused)
     assert why["_start"] == "startup code"
     assert "implementation" in why["chosen"]
+    assert "switches stacks" in why["another"], "by whichever of its names"
     assert {one.name for one in module.chosen} >= {"main", "hidden", "rare", "by_hand"}
     assert all(one.name != "squeezed" for one in module.chosen)
     assert "next code" in why["squeezed"], "a jump would reach into the code behind it"
