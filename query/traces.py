@@ -30,12 +30,17 @@ class View:
 
     def __init__(self, id: str, path: Path, trace: Trace, signature: Any) -> None:
         self.id, self.path, self.trace, self.signature = id, path, trace, signature
-        self.lock = threading.RLock()  # around what is derived lazily
+        self.lock = threading.Lock()  # held for moments only: never while anything is read
         self.derived: dict[Any, Any] = {}  # by the modules of methods: index, counts, names
+        self._making: dict[Any, threading.RLock] = {}  # by key: held while its value is made
 
     def once(self, key: Any, make: Any) -> Any:
-        """The value of `make(view)`, made at the first question."""
+        """The value of `make(view)`, made at the first question. Questions for other keys do not wait for it."""
+        if key in self.derived:
+            return self.derived[key]
         with self.lock:
+            making = self._making.setdefault(key, threading.RLock())
+        with making:
             if key not in self.derived:
                 self.derived[key] = make(self)
             return self.derived[key]
