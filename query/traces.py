@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"\w[\w.+@=, -]{0,254}")
 _MOST_NAMES = 3
+_COUNTED_EVENTS = 1 << 20  # are read in a few milliseconds
 
 
 class View:
@@ -47,8 +48,8 @@ class View:
 
     @property
     def info(self) -> dict[str, Any]:
-        """`Trace.info`, read once."""
-        return dict(self.once("info", lambda view: view.trace.info))
+        """`Trace.info`, read once; lost is None where it would take long to count."""
+        return dict(self.once("info", lambda view: view.trace.info_within(_COUNTED_EVENTS)))
 
     @property
     def start_ns(self) -> int:

@@ -45,6 +45,8 @@ class ThreadInfo(Result):
 
 
 class Info(Result):
+    """lost: {reason: events}; null: the manifest does not say, and too many events would have to be read to count them."""
+
     trace_id: str
     os: str
     arch: str
@@ -59,7 +61,7 @@ class Info(Result):
     threads: list[ThreadInfo]
     status: str
     growing: bool
-    lost: dict[str, int]
+    lost: dict[str, int] | None
     windows: list[Any]
     recovered: dict[str, Any]
     checksums: Checksums | UnsetType = UNSET
