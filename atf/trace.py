@@ -124,10 +124,16 @@ class Trace:
         they were asked for), lost {reason: events}, time_start_ns, time_end_ns, duration_ns (None without events),
         files {manifest_bytes, index_bytes, detail_bytes}, recovered {files: [...], problems: [...]}.
         """
+        return self.info_within(None)
+
+    def info_within(self, most_events: int | None) -> dict[str, Any]:
+        """`info`, but `lost` is None when a manifest does not say it, and to count it more than `most_events` would be read."""
         self.check_open()
         start, end = self.times or (None, None)
+        unsaid = sum(len(t.index) for p in self.processes if p.lost_said is None for t in p.threads)
+        known = most_events is None or unsaid <= most_events
         lost: dict[str, int] = {}
-        for process in self.processes:
+        for process in self.processes if known else ():
             for reason, count in process.lost.items():
                 lost[reason] = lost.get(reason, 0) + count
         return {
@@ -138,7 +144,7 @@ class Trace:
             "threads": len(self.threads),
             "events": sum(len(t.index) for t in self.threads),
             "spans": len(self._table.columns) if self._table else None,
-            "lost": lost,
+            "lost": lost if known else None,
             "time_start_ns": start,
             "time_end_ns": end,
             "duration_ns": None if start is None or end is None else max(0, end - start),

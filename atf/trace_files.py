@@ -100,11 +100,19 @@ class Process:
         return max((int(t.events[-1]["timestamp_ns"]) for t in self.threads if len(t.index)), default=0)
 
     @property
-    def lost(self) -> dict[str, int]:
-        """{reason: events lost}, as the manifest says; where it does not say, as the GAPs in the files do."""
+    def lost_said(self) -> dict[str, int] | None:
+        """{reason: events lost} of the manifest; None: it does not say."""
         said = self.manifest.data.get("lost")
-        if isinstance(said, dict):
-            return {str(reason): count for reason, count in said.items() if isinstance(count, int) and count > 0}
+        if not isinstance(said, dict):
+            return None
+        return {str(reason): count for reason, count in said.items() if isinstance(count, int) and count > 0}
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """{reason: events lost}, as the manifest says; where it does not say, as the GAPs in the files do: every event is read."""
+        said = self.lost_said
+        if said is not None:
+            return said
         found: dict[str, int] = {}
         merge = Merge([t.events for t in self.threads], kinds=1 << _GAP)
         for threads, positions in merge.chunks():

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from atf.errors import UsageError
+from atf.errors import AtfError, UsageError
 
 DEFAULT_ROOT = "atf-traces"
 # Words in the place of TRACE that are commands of their own: module:function, called with the parsed arguments.
@@ -46,15 +46,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _not_negative(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value < 1e9:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
     return value
 
 
 def _positive(text: str) -> float:
     if not (value := _not_negative(text)):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r}: must be more than 0")
     return value
 
 
@@ -92,6 +95,7 @@ def one_shot(trace: str, method: str, params: str, args: argparse.Namespace) -> 
     import msgspec
 
     from atf.query.context import Context
+    from atf.query.errors import RpcError, sentence
     from atf.query.methods import all_methods
     from atf.query.params import fields_of
     from atf.query.rpc import Rpc
@@ -109,7 +113,10 @@ def one_shot(trace: str, method: str, params: str, args: argparse.Namespace) -> 
     if isinstance(asked, dict) and method in rpc.methods and "traceId" in fields_of(rpc.methods[method].params):
         asked.setdefault("traceId", place.name)
     context = Context(Traces(place.parent), args.timeout, args.max_answer)
-    result = context.finish(rpc.call(context, method, asked))
+    try:
+        result = context.finish(rpc.call(context, method, asked))
+    except RpcError as why:
+        raise AtfError(sentence(why)) from None
     sys.stdout.buffer.write(msgspec.json.format(result) + b"\n")
     sys.stdout.flush()
     return 0

@@ -31,6 +31,20 @@ class RpcError(AtfError):
         self.code, self.data = code, data
 
 
+def sentence(error: RpcError) -> str:
+    """The error for people: one line, what happened first and then what to do."""
+    data = error.data if isinstance(error.data, dict) else {"reason": error.data}
+    about = [data.get(name) for name in ("method", "traceId", "param", "reason")]
+    said = [": ".join(str(one) for one in (MESSAGES.get(error.code, f"Error {error.code}"), *about) if one)]
+    if data.get("hint"):
+        said.append(str(data["hint"]))
+    if data.get("didYouMean"):
+        said.append(f"did you mean {' or '.join(map(str, data['didYouMean']))}?")
+    elif error.code == METHOD_NOT_FOUND:
+        said.append("rpc.discover describes those that there are")
+    return "; ".join(said)
+
+
 def shown(text: Any, most: int = 200) -> str:
     """What a client sent, for an error: as text, and not longer than needed to recognise it."""
     text = str(text)

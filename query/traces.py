@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"\w[\w.+@=, -]{0,254}")
 _MOST_NAMES = 3
+_COUNTED_EVENTS = 1 << 20  # are read in a few milliseconds
 
 
 class View:
@@ -30,20 +31,25 @@ class View:
 
     def __init__(self, id: str, path: Path, trace: Trace, signature: Any) -> None:
         self.id, self.path, self.trace, self.signature = id, path, trace, signature
-        self.lock = threading.RLock()  # around what is derived lazily
+        self.lock = threading.Lock()  # held for moments only: never while anything is read
         self.derived: dict[Any, Any] = {}  # by the modules of methods: index, counts, names
+        self._making: dict[Any, threading.RLock] = {}  # by key: held while its value is made
 
     def once(self, key: Any, make: Any) -> Any:
-        """The value of `make(view)`, made at the first question."""
+        """The value of `make(view)`, made at the first question. Questions for other keys do not wait for it."""
+        if key in self.derived:
+            return self.derived[key]
         with self.lock:
+            making = self._making.setdefault(key, threading.RLock())
+        with making:
             if key not in self.derived:
                 self.derived[key] = make(self)
             return self.derived[key]
 
     @property
     def info(self) -> dict[str, Any]:
-        """`Trace.info`, read once."""
-        return dict(self.once("info", lambda view: view.trace.info))
+        """`Trace.info`, read once; lost is None where it would take long to count."""
+        return dict(self.once("info", lambda view: view.trace.info_within(_COUNTED_EVENTS)))
 
     @property
     def start_ns(self) -> int:

@@ -27,7 +27,7 @@ class Files(Result):
     events_size: int
     details_size: int
     total_size: int
-    avg_event_size: float
+    avg_event_size: int
 
 
 class Checksums(Result):
@@ -45,6 +45,8 @@ class ThreadInfo(Result):
 
 
 class Info(Result):
+    """lost: {reason: events}; null: the manifest does not say, and too many events would have to be read to count them."""
+
     trace_id: str
     os: str
     arch: str
@@ -59,7 +61,7 @@ class Info(Result):
     threads: list[ThreadInfo]
     status: str
     growing: bool
-    lost: dict[str, int]
+    lost: dict[str, int] | None
     windows: list[Any]
     recovered: dict[str, Any]
     checksums: Checksums | UnsetType = UNSET
@@ -89,7 +91,7 @@ def run(context: Context, params: InfoParams) -> Info:
             events_size=sizes["index_bytes"],
             details_size=sizes["detail_bytes"],
             total_size=sum(sizes.values()),
-            avg_event_size=round(sizes["index_bytes"] / info["events"], 2) if info["events"] else 0.0,
+            avg_event_size=sizes["index_bytes"] // max(1, info["events"]),
         ),
         thread_count=info["threads"],
         processes=[_on_the_wire(process) for process in info["processes"]],

@@ -29,6 +29,7 @@ from atf.query.traces import Traces
 
 _KEEP_ALIVE_S = 30
 _END_GRACE_S = 2.0
+_SAME_SIGNAL_S = 0.5
 _SOCKET_PATH_BYTES = 107
 
 
@@ -38,6 +39,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, address: str) -> None:
         super().__init__(config)
         self._address = address
+        self._told = 0.0  # when the first signal came, on the monotonic clock
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -51,9 +53,15 @@ class Server(uvicorn.Server):
         print(self._address, flush=True)
 
     def end(self) -> None:
-        """At the first signal the requests in flight are finished, at the second one no longer."""
-        self.force_exit = self.should_exit
-        self.should_exit = True
+        """At the first signal the requests in flight are finished, at the second one no longer.
+
+        `timeout` and service managers signal a process and its group: what comes within _SAME_SIGNAL_S of the first is the first.
+        """
+        now = time.monotonic()
+        if not self.should_exit:
+            self.should_exit, self._told = True, now
+        elif now - self._told > _SAME_SIGNAL_S:
+            self.force_exit = True
 
 
 def serve(settings: Settings) -> int:

@@ -226,14 +226,17 @@ def test_too_many_connections(root, client):
         assert "result" in server.post(client, "trace.info", {"traceId": MONDAY})
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_end_finishes_what_is_in_flight(root, number):
+@pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]])
+def test_the_end_finishes_what_is_in_flight(root, numbers):
+    """`timeout` sends its signal to the process and to its group: two at once are one."""
     server = Server(root, misbehaving=True)
     with server.connect() as sock, server.connect() as idle:
         sock.sendall(request_bytes(call("test.sleep", {"amount": 0.7})))
         idle.sendall(request_bytes(call("trace.info", {"traceId": MONDAY})))
         assert read_answer(idle)[0] == 200
-        server.process.send_signal(number)
+        for number in numbers:
+            server.process.send_signal(number)
+            time.sleep(0.1)
         status, _, body = read_answer(sock)
         assert (status, json.loads(body)["result"]) == (200, "slept")
     status, _, err = server.stop(within_s=10)
