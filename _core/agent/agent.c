@@ -18,8 +18,7 @@
 typedef struct module {
     atf_plan *plan;
     atf_plan_module *at;
-    uint64_t low, high; /* executable bytes */
-    uint64_t loaded_low, loaded_high;
+    uint64_t low, high, loaded_low, loaded_high; /* executable bytes; all of it */
     atf_hook *hooks;    /* one for each function, stub NULL: refused */
     struct module *next;
 } module;
@@ -32,14 +31,10 @@ static atf_hook own[ATF_ROLE_BEGIN_CATCH + 1]; /* functions of roles, found by t
 static atf_hook loader;
 static void *attached[3];
 static int32_t attached_ids[3];
-static int safe_to_let_go;
+static int safe_to_let_go, looked;
 
 /* ---------------------------------------------------------------- modules */
-typedef struct search {
-    module *m;
-    const char *path;
-    int found, mismatch;
-} search;
+typedef struct search { module *m; const char *path; int found, mismatch; } search;
 
 static int same_build(const struct dl_phdr_info *info, const atf_plan_module *m)
 {
@@ -90,9 +85,8 @@ static int look_at(struct dl_phdr_info *info, size_t size, void *argument)
         uint64_t low = info->dlpi_addr + p->p_vaddr, high = low + p->p_memsz;
         if (low < s->m->loaded_low) s->m->loaded_low = low;
         if (high > s->m->loaded_high) s->m->loaded_high = high;
-        if (!(p->p_flags & PF_X)) continue;
-        if (low < s->m->low) s->m->low = low;
-        if (high > s->m->high) s->m->high = high;
+        if (p->p_flags & PF_X && low < s->m->low) s->m->low = low;
+        if (p->p_flags & PF_X && high > s->m->high) s->m->high = high;
     }
     s->found = 1;
     return 1;
@@ -103,9 +97,8 @@ static int present(module *m)
 {
     search s = {m, (const char *)m->plan + m->at->path_offset, 0, 0};
     dl_iterate_phdr(look_at, &s);
-    if (s.found) return 1;
-    if (s.mismatch) m->at->state = ATF_MODULE_MISMATCH;
-    return 0;
+    if (!s.found && s.mismatch) m->at->state = ATF_MODULE_MISMATCH;
+    return s.found;
 }
 
 /* ---------------------------------------------------------------- hooks */
@@ -173,8 +166,8 @@ static uint32_t prepare(module *m, atf_hook **list)
 
 static int by_address(const void *a, const void *b)
 {
-    const atf_hook *x = *(atf_hook *const *)a, *y = *(atf_hook *const *)b;
-    return x->address < y->address ? -1 : x->address > y->address;
+    const uint8_t *x = (*(atf_hook *const *)a)->address, *y = (*(atf_hook *const *)b)->address;
+    return x < y ? -1 : x > y;
 }
 
 /* One function that the agent takes for itself. */
@@ -239,7 +232,18 @@ static void loader_changed(void)
         }
         changed |= there && m->at->state == ATF_MODULE_WAITING;
     }
-    if (changed || !own[ATF_ROLE_BEGIN_CATCH].stub) hook_present(0, NULL);
+    if (changed) hook_present(0, NULL);
+    __atomic_store_n(&looked, 0, __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&lock);
+}
+
+/* At an exception when __cxa_begin_catch was not there before: the loader's word came too early to look it up. */
+void atf_agent_look_again(void)
+{
+    if (__atomic_exchange_n(&looked, 1, __ATOMIC_RELAXED) || pthread_mutex_trylock(&lock) != 0) return;
+    uint64_t quiet = atf_agent_quiet(1);
+    hook_present(1, NULL);
+    atf_agent_quiet(quiet);
     pthread_mutex_unlock(&lock);
 }
 

@@ -52,7 +52,7 @@ extern atf_plan *atf_agent_counts; /* whose `skipped` and `orphans` count */
 uint32_t atf_agent_enter(uint64_t *slot, const uint8_t *stub); /* 1: its return is ours; 0: straight on */
 uint64_t atf_agent_leave(uint64_t *slot);                      /* where it returns to */
 void atf_agent_frames_back(uint64_t above);  /* gives return addresses of this stack's frames back: an unwinder comes */
-void atf_agent_frames_again(uint64_t above); /* takes them again; frames below `above` ended by an exception */
+void atf_agent_frames_again(uint64_t above); /* takes them again; frames up to `above`, the caller's own slot, ended by an exception */
 
 /* ---- producer_in_agent.c ---- */
 extern _Thread_local atf_thread *atf_agent_mine ATF_IE;
@@ -97,6 +97,9 @@ int atf_stub_build(atf_arena *a, uint8_t *code, uint32_t size, uint32_t room, ui
 /* Writes the patch (or the original bytes) of n hooks, sorted by address; `live`: with the other threads stopped.
  * `stopped` is called while they stand. 0 or an atf_plan_error. */
 int atf_patch_all(atf_hook **hooks, uint32_t n, int put, int live, void (*stopped)(void), atf_plan *report);
+
+/* ---- agent.c ---- */
+void atf_agent_look_again(void);
 
 /* ---- unwind.c ---- */
 void *atf_wrapper_of(uint32_t role, uint8_t ***original);

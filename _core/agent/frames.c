@@ -19,6 +19,13 @@ static void pop(atf_agent_thread *t)
     t->top--;
 }
 
+/* A frame that was left without returning. */
+static void pop_dead(atf_agent_thread *t)
+{
+    if (t->unwinding) atf_write(&t->core, ATF_EXCEPTION, id_of(t->top->stub), t->top->depth, ATF_NO_DETAIL);
+    pop(t);
+}
+
 static void orphan(atf_agent_thread *t)
 {
     if (t->top->slot) {
@@ -44,8 +51,8 @@ static atf_frame *settle(atf_agent_thread *t, uint64_t *at)
         if (f->slot == 0 || slot < f->slot) return NULL;
         if (slot == f->slot) {
             if (hijacked(f)) return f;
-            pop(t);
-        } else if (at_home(t, slot) && at_home(t, f->slot)) pop(t); /* longjmp, an exception, a thread that was cancelled */
+            pop_dead(t);
+        } else if (at_home(t, slot) && at_home(t, f->slot)) pop_dead(t); /* longjmp, an exception, a thread that was cancelled */
         else if (on_signal_stack()) return NULL;
         else if (at_home(t, slot)) orphan(t); /* a coroutine that was switched away */
         else return NULL;
@@ -195,14 +202,15 @@ static void each_frame(uint64_t above, void (*each)(atf_frame *f))
     if (!t) return;
     stack_of(t, above, &high);
     for (atf_frame *f = t->top; f > t->bottom; f--)
-        if (f->slot >= above && f->slot < high) each(f);
-    if (!at_home(t, above)) atf_orphan_each(above, high, each);
+        if (f->slot > above && f->slot < high) each(f);
+    if (!at_home(t, above)) atf_orphan_each(above + 1, high, each);
 }
 
 void atf_agent_frames_back(uint64_t above)
 {
     int mine = atf_work_begin(above), error = atf_error_now();
     each_frame(above, back);
+    if (atf_self_block) atf_self_block->unwinding = 1;
     atf_error_back(error);
     if (mine) atf_work_end(NULL);
 }
@@ -214,11 +222,12 @@ void atf_agent_frames_again(uint64_t above)
     atf_agent_thread *t = atf_self_block;
     if (t) {
         atf_thread *c = atf_work_ready(t);
-        while (t->top > t->bottom && t->top->slot && t->top->slot < above && at_home(t, above) == at_home(t, t->top->slot)) {
+        while (t->top > t->bottom && t->top->slot && t->top->slot <= above && at_home(t, above) == at_home(t, t->top->slot)) {
             if (c) atf_write(c, ATF_EXCEPTION, id_of(t->top->stub), t->top->depth, ATF_NO_DETAIL);
             pop(t);
         }
         each_frame(above, again);
+        t->unwinding = 0;
     }
     atf_error_back(error);
     atf_work_end(t);

@@ -57,6 +57,7 @@ typedef struct atf_agent_thread {
     uint64_t home_low, home_high; /* the stack it began on; 0: unknown */
     uint64_t bytes;               /* of this block and its shadow stack */
     uint32_t tid, rounds, finished, serial;
+    uint32_t unwinding;   /* an exception is under way: what is taken off now ended by it */
     uint32_t restartable; /* 0: no rseq, so no fast path: a signal handler could write into a record that is being made */
     uint64_t at_work; /* inside a slow path */
     uint64_t unwritten;         /* records that found no room there: a gap in the numbers at the next ring */

@@ -14,6 +14,7 @@ static uint8_t *original[ATF_ROLE_BEGIN_CATCH + 1];
 
 static int raise_exception(void *exception)
 {
+    if (!original[ATF_ROLE_BEGIN_CATCH]) atf_agent_look_again();
     atf_agent_frames_back(ABOVE);
     int why = ((int (*)(void *))original[ATF_ROLE_RAISE])(exception);
     atf_agent_frames_again(ABOVE); /* nobody catches it */

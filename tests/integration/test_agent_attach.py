@@ -109,6 +109,30 @@ def test_libraries_that_come_and_go(bench):
     assert {name: ran.calls()[name] for name in functions} == {"plugin": 200, "again": 200}
 
 
+THROWS = """
+#include <stdexcept>
+__attribute__((noinline)) int thrower(int x) { if (x & 1) throw std::runtime_error("odd"); return x; }
+extern "C" __attribute__((noinline)) int guarded(int x) { try { return thrower(x); } catch (const std::exception &) { return -1; } }
+"""
+HOSTS = HEAD + r"""
+#include <dlfcn.h>
+KEEP int host(int (*f)(int), int x) { return f(x) + 1; }
+int main(int argc, char **argv) { long s = 0; (void)argc; void *h = dlopen(argv[1], RTLD_NOW); if (!h) return 2; int (*f)(int) = (int (*)(int))dlsym(h, "guarded");
+    for (int i = 0; i < 100; i++) s += host(f, i); printf("%ld\n", s); return 0; }
+"""
+
+
+def test_a_program_that_has_no_exceptions_loads_a_library_that_has(bench):
+    plugin = bench.build(THROWS, "throws.so", cxx=True, flags=("-shared", "-fPIC"))
+    program = bench.build(HOSTS)
+    functions = {name: where for name, where in symbols(plugin).items() if name in ("guarded", "_Z7throweri")}
+    ran = bench.run(program, plugin, modules=[*bench.modules(program, only={"host", "main"}), Module(str(plugin), functions, 2)])
+    assert (ran.status, ran.out, ran.err) == bench.plain(program, plugin)
+    assert ran.calls() == {"host": 100, "guarded": 100, "_Z7throweri": 100, "main": 1}
+    with ran.trace() as trace:
+        assert len(list(trace.events(kind="exception"))) == 50
+
+
 def test_entry_only(bench):
     source = HEAD + "KEEP int leaf(int x) { asm volatile(\"\"); return x + 1; }\nKEEP int mid(int x) { return leaf(x) + leaf(x + 1); }\nint main(void) { int s = 0; for (int i = 0; i < 50; i++) s += mid(i); printf(\"%d\\n\", s); return 0; }\n"
     program = bench.build(source)
@@ -152,10 +176,10 @@ def test_killed_at_any_moment(bench):
     """FORBIDDEN: a call that was over before SIGKILL came and is not in the files."""
     program = bench.build(COUNTS)
     modules = bench.modules(program, only={"work"})
-    for i in range(10):
+    for i in range(4):
         counter = bench.path / f"counter{i}"
         counter.write_bytes(bytes(4096))
-        with bench.session(modules) as (_, plan, take_in, gatherer):
+        with bench.session(modules, slots=2) as (_, plan, take_in, gatherer):
             process = subprocess.Popen([program, counter], env={**os.environ, "LD_PRELOAD": str(LIBRARY), "ATF_AGENT": plan.path})
             take_in(process.pid)
             time.sleep(0.02 + random.random() * 0.03)

@@ -39,7 +39,11 @@ def test_c(bench, name):
 
 @pytest.mark.parametrize("name", CXX)
 def test_cxx(bench, name):
-    check(bench, bench.build(HEAD + CXX[name], cxx=True))
+    ran = check(bench, bench.build(HEAD + CXX[name], cxx=True))
+    if name == "throw":
+        with ran.trace() as trace:
+            spans = trace.spans(status="exception")
+            assert {span.name for span in spans} == {"program._Z7throweri", "program._Z7throughiRl"} and len(spans) == 4000
 
 
 def test_a_handler_on_a_stack_of_its_own(bench):
