@@ -6,6 +6,7 @@ import os
 import signal
 import warnings
 
+from atf._core import segment
 from atf._core.errors import TargetGone, UsageError
 
 
@@ -64,7 +65,8 @@ class Child:
 
     def poll(self) -> int | None:
         """The exit status, or minus the number of the signal that killed it; None while it runs."""
-        if self.returncode is None:
+        # Asked only when it is over: a wait before that would take the stops away from an injector at work in this process.
+        if self.returncode is None and not segment.alive(self.pid):
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.returncode = os.waitstatus_to_exitcode(status)
