@@ -86,7 +86,15 @@ class Process:
         said = set(self.manifest.threads) - {number for number, _ in numbered(place, "thread_")}
         if said:
             self.problems.append(f"manifest: names threads that are not there: {', '.join(map(str, sorted(said)))}")
+        self.problems += [missing for thread in self.threads if (missing := self._missing(thread))]
         self._functions: dict[int, Function] = {}
+
+    def _missing(self, thread: Thread) -> str | None:
+        """What a thread's file lacks of what a complete recording wrote into it, as a sentence."""
+        wrote = self.manifest.threads.get(thread.number, {}).get("events")
+        if self.manifest.data.get("status") != "complete" or not isinstance(wrote, int) or wrote <= len(thread.index):
+            return None
+        return f"thread_{thread.number}: has {len(thread.index)} of the {wrote} events that were recorded: its file was cut"
 
     def function(self, function_id: int) -> Function:
         """The function of an id of this process; one without a name is shown as `module:0x…`."""

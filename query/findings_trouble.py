@@ -67,8 +67,9 @@ def _claim(kind: Any, text: str, value: int, unit: Any, spans: list[str] | None 
 
 
 def lost(subject: Subject) -> list[Claim]:
-    """Gaps, by thread: how many events are missing, and how many calls are not known whole."""
+    """Gaps, by thread: how many events are missing, and how many calls are not known whole. First what cannot be read."""
     claims, spans = [], subject.spans
+    unread = [_claim("lost", f"cannot be read: {problem}", 0, "events") for problem in subject.view.problems]
     if spans.counts["gaps"]:
         for thread in subject.view.trace.threads:
             subject.check()
@@ -91,7 +92,7 @@ def lost(subject: Subject) -> list[Claim]:
     if orphans:
         text = f"without a call: {number(orphans, 'return')}, of calls that began before the recording, or whose begin was lost"
         claims.append(_claim("lost", text, orphans, "events", events=_orphans(subject)))
-    return sorted(claims, key=lambda claim: -claim.value)
+    return unread + sorted(claims, key=lambda claim: -claim.value)
 
 
 def _orphans(subject: Subject) -> list[str]:

@@ -91,8 +91,14 @@ def fit(rows: Sequence[msgspec.Struct], shape: Shape, room: int) -> tuple[Any, i
         if len(content) <= room or not count:
             return msgspec.Raw(content), count
         if count == 1:
-            raise RpcError(TOO_LARGE, {"reason": f"one row takes {len(content)} bytes", "hint": "leave out detail and attributes"})
+            raise _no_room(len(content), room)
         count = max(1, min(count - 1, int(count * room / len(content) * 0.98)))
+
+
+def _no_room(row_bytes: int, room: int) -> RpcError:
+    """Not even one row fits: it is long, or the calls before it in a batch took the room."""
+    reason = f"one row takes {row_bytes} bytes; there is room for {max(0, room)}"
+    return RpcError(TOO_LARGE, {"reason": reason, "hint": "send fewer calls in a batch, or leave out members in projection"})
 
 
 def invalid(param: str, reason: str, hint: str | None = None) -> RpcError:
@@ -112,7 +118,7 @@ def fit_columns(build: Callable[[int], Mapping[str, Sequence[Any]]], count: int,
         content = msgspec.json.encode(_shaped(columns, wanted, shape) if count else [] if shape == "rows" else {})
         if len(content) > room:
             if wanted == 1:
-                raise RpcError(TOO_LARGE, {"reason": f"one row takes {len(content)} bytes", "hint": "leave out details in projection"})
+                raise _no_room(len(content), room)
             wanted = max(1, min(wanted - 1, int(wanted * room / len(content) * 0.98)))
         elif wanted == count or wanted < made or len(content) > 0.8 * room:
             return msgspec.Raw(content), wanted

@@ -74,7 +74,8 @@ def bind(struct: type[msgspec.Struct], params: Any) -> Any:
         place = place.rstrip("`").lstrip(".")
         choices, said = _choices(struct, known, place)
         if not choices:
-            raise BadParams(place or None, reason) from None
+            hint = "a list, also of one" if reason.startswith("Expected `array") else None
+            raise BadParams(place or None, reason, hint) from None
         close = near(said, choices) if isinstance(said, str) else []
         raise BadParams(place, f"there is no {shown(said)!r}", f"one of: {', '.join(choices)}", close) from None
 

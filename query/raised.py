@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 RAISED = 1  # status of a span that an exception left
 MOST_LOOKED_AT = 2000  # details that are read for one question
 MOST_OF_GROUP = 100
+_WENT_ON = 1000  # events after an exception by which something that was not recorded, such as C code, must have caught it
 
 
 @dataclass
@@ -94,8 +95,8 @@ class _Thread:
 def exceptions(spans: SpanSet, check: Check | None = None) -> list[Group]:
     """All exceptions of a trace by where they were raised and caught.
 
-    Those that nothing caught come first, of them what was nearest to the end of its thread; then the most frequent. Those of the
-    interpreter's own frozen modules come last: importing goes by exceptions.
+    Those that nothing caught come first, of them what was nearest to the end of its thread; then the most frequent, and with them
+    those after which the thread went on for long. Those of the interpreter's own frozen modules come last: importing goes by exceptions.
     """
     import numpy
 
@@ -141,7 +142,7 @@ def exceptions(spans: SpanSet, check: Check | None = None) -> list[Group]:
     labels = spans.groups("function").labels
 
     def rank(item: tuple[tuple[int, int], Group]) -> tuple[Any, ...]:
-        caught = item[1].caught_in is not None
+        caught = item[1].caught_in is not None or item[1].followed > _WENT_ON
         return labels[item[0][0]].file.startswith("<frozen"), caught, 0 if caught else item[1].followed, -item[1].count, item[0]
 
     found = sorted(groups.items(), key=rank)

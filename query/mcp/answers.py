@@ -48,14 +48,14 @@ def ask(rpc: Rpc, context: Context, tool: Tool, arguments: dict[str, Any]) -> tu
         if len(text) <= room or rows is None or rows < 2 or "limit" not in names:
             break
         params["limit"] = max(1, min(rows - 1, int(rows * room / len(text) * 0.9)))  # the method left the bytes to us
-    note = _left(result)
+    note = _left(result, tool)
     if len(text) > room:
         text, cut = shortened(text, room)
         note = " ".join([*cut, *([note] if note else [])])
     return _noted(text, note), rows
 
 
-def _left(result: Any) -> str:
+def _left(result: Any, tool: Tool) -> str:
     """What the method itself left out, in words."""
     metadata = getattr(result, "metadata", None)
     if isinstance(metadata, Metadata) and metadata.has_more:
@@ -64,7 +64,7 @@ def _left(result: Any) -> str:
             rest = f"repeat the call with cursor = metadata.nextCursor for the next, or {rest}"
         return f"{metadata.returned_count} of {metadata.total_count} rows; {rest}"
     if isinstance(metadata, Metadata) and metadata.total_count == 0:
-        return "no row passes the filters; functions_top shows the names that there are, trace_info the threads and the times"
+        return tool.empty
     if getattr(metadata, "did_truncate", None) is True:
         return "shortened to fit: ask narrower, or with a larger maxTokens"
     return ""

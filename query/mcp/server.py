@@ -20,7 +20,7 @@ from atf.query.context import Context
 from atf.query.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, RpcError, shown
 from atf.query.mcp.answers import ask
 from atf.query.mcp.schemas import input_schema, output_schema
-from atf.query.mcp.tools import INSTRUCTIONS, offered
+from atf.query.mcp.tools import INSTRUCTIONS, TOOLS, offered
 from atf.query.mcp.wire import HEADER_MISMATCH, UNSUPPORTED_VERSION, Answer, Message, Refusal, parse, result_body
 from atf.query.rpc import Done, Rpc, error_body, log
 
@@ -168,7 +168,12 @@ class Server:
 
 
 def _failed(code: int, data: Any) -> dict[str, Any]:
-    """A tool's error, for a model to read and to repair."""
+    """A tool's error, for a model to read and to repair: methods are called as the tools are."""
+    if isinstance(data, dict) and isinstance(data.get("hint"), str):
+        hint = data["hint"]
+        for tool in TOOLS:
+            hint = hint.replace(tool.method, tool.name)
+        data = {**data, "hint": hint}
     error = b"{" + error_body(code, data).removeprefix(_BARE)
     return {"content": [{"type": "text", "text": error.decode()}], "isError": True}
 

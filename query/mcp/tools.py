@@ -65,6 +65,7 @@ class Tool:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     hidden: tuple[str, ...] = ("offset",)
     share: float = 1.0
+    empty: str = "no row passes the filters; functions_top shows the names that there are, trace_info the threads and the times"
 
     @property
     def name(self) -> str:
@@ -77,6 +78,7 @@ TOOLS = (
         "List traces",
         "The traces that are here: id, start, duration, counts. Call it first; every other tool needs a traceId.",
         {"shape": "columns", "limit": 50},
+        empty="there is no recording here; `atf record --out DIR -- …` with the directory that is served makes one",
     ),
     Tool(
         "trace.info",
@@ -102,7 +104,7 @@ TOOLS = (
         "spans.list",
         "Find calls",
         "Single calls (spans) by function, thread, time, duration, depth or status; ordered by start, duration or self time. "
-        "For 'the slowest calls of f' (orderBy duration, ascending false), 'which calls raised' (status exception), "
+        "For 'the slowest calls of f' (orderBy duration, ascending false), 'which calls raised' (filters.status [exception]), "
         "'what ran on this thread then'. Gives spanIds.",
         {"shape": "columns", "limit": 50, "projection": SPAN_MEMBERS},
     ),
@@ -129,12 +131,14 @@ TOOLS = (
         "Follow one request",
         "All events with one request id, across threads and processes, in time order.",
         {"shape": "columns", "limit": 100},
+        empty="no event carries this request id; ids are attributes request_id of the program's own events and spans",
     ),
     Tool(
         "trace.compare",
         "What changed between two traces",
         "Functions and call paths that appear, vanish, or change in count or time between two traces. "
         "For 'what got slower' and 'why does this run fail and that one not'.",
+        empty="no difference is as large as that; a smaller minChange or by = paths may show more",
     ),
 )
 

@@ -233,7 +233,7 @@ def test_the_dotted_name_is_understood(ask):
     ("arguments", "code", "said"),
     [
         ({}, -32602, "traceId"),
-        ({"traceId": "nope"}, -32000, "nope"),
+        ({"traceId": "nope"}, -32000, "traces_list names"),
         ({"traceId": "../x"}, -32000, "../x"),
         ({"traceID": doctraces.MONDAY}, -32602, "didYouMean"),
         ({"traceId": doctraces.MONDAY, "includeSamples": 3}, -32602, "includeSamples"),

@@ -85,6 +85,14 @@ def test_nothing_found_says_where_the_names_are(call):
     assert "functions_top" in call("spans_list", filters={"functionNames": ["nobody"]})["note"]
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "word"),
+    [("trace_compare", {"other": doctraces.MONDAY}, "minChange"), ("events_chain", {"requestId": "nobody"}, "request_id")],
+)
+def test_nothing_found_says_what_would_be(call, name, arguments, word):
+    assert word in call(name, **arguments)["note"]
+
+
 def test_ids_go_from_tool_to_tool(call):
     slowest = call("spans_list", orderBy="duration", ascending=False, filters={"functionNames": ["handle"]}, limit=1)["spans"]
     tree = call("spans_tree", spanId=slowest["spanId"][0])

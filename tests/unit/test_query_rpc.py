@@ -295,6 +295,7 @@ def test_bad_params_say_which_and_what_is_allowed(params, param, near):
 
 def test_choices_are_listed():
     assert ask(call("rich", {"traceId": "t", "order": "time"}))["error"]["data"]["hint"] == "one of: timestamp, thread"
+    assert "list" in ask(call("rich", {"traceId": "t", "window": {"kinds": "call"}}))["error"]["data"]["hint"]
     assert "traceId, window, order" in ask(call("rich", {"ordr": 1}))["error"]["data"]["hint"]
 
 

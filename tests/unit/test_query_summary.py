@@ -164,6 +164,15 @@ def test_an_exception_that_became_another_and_that_nothing_caught(tmp_path):
     assert claim["spanIds"] == ["70:110:1", "70:100:0"] and claim["eventIds"] == ["70:2"]
 
 
+@pytest.mark.parametrize(("after", "first"), [(3, "fetch"), (600, "handle")])
+def test_what_the_thread_went_on_after_for_long_was_caught_by_something(tmp_path, after, first):
+    """Code that was not recorded may catch: what did not end the thread is no more than what was caught, and that is more often."""
+    refused = [(2, CALL, 2), (2, EXCEPTION, 2), (2, CALL, 2), (2, EXCEPTION, 2)]
+    steps = [(4, CALL, 1), (4, EXCEPTION, 1), (1, CALL, 1), *refused, *[(3, CALL, 2), (3, RETURN, 2)] * after, (1, RETURN, 1)]
+    call = session(tmp_path, {0: [ev(100 + at, *step) for at, step in enumerate(steps)]})
+    assert [claim["functionName"] for claim in claims_of(call, "exception")] == [first, "handle" if first == "fetch" else "fetch"]
+
+
 def test_an_exception_without_a_detail(tmp_path):
     call = session(tmp_path, {0: [ev(100, 1, CALL, 1), ev(120, 2, CALL, 2), ev(130, 2, EXCEPTION, 2), ev(140, 1, RETURN, 1)]})
     (claim,) = claims_of(call, "exception")

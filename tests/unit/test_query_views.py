@@ -85,3 +85,19 @@ def test_what_a_foreign_trace_lost_is_counted_where_that_is_quick(tmp_path, monk
     monkeypatch.setattr(traces, "_COUNTED_EVENTS", 2)
     assert ask(tmp_path, "trace.info", traceId="s")["lost"] is None
     assert ask(tmp_path, "trace.info", traceId="s/pid_51")["lost"] == {"exhausted": 2}
+
+
+def test_a_cut_file_is_told_in_every_answer(tmp_path):
+    """A complete recording says how many events each thread has."""
+    events = [tf.event(1000 + at, 1, kind) for at, kind in enumerate([tf.CALL, tf.RETURN] * 4)]
+    place = tf.write_process(tmp_path / "s", 50, {0: (50, events, ())}, tf.manifest({0: {"events": 8}}, {}, {}, pid=50))
+    assert "problems" not in ask(tmp_path, "events.get", traceId="s")["metadata"]
+    assert "cannot be read" not in ask(tmp_path, "trace.summary", traceId="s")["text"]
+    index = place / "thread_0" / "index.atf"
+    index.write_bytes(index.read_bytes()[: 64 + 3 * 32])
+    said = "pid 50: thread_0: has 3 of the 8 events that were recorded: its file was cut"
+    assert ask(tmp_path, "trace.info", traceId="s")["recovered"]["problems"] == [said]
+    for method in ("events.get", "spans.list", "functions.top"):
+        assert ask(tmp_path, method, traceId="s")["metadata"]["problems"] == [said]
+    claim = ask(tmp_path, "trace.summary", traceId="s", maxTokens=200)["claims"][1]
+    assert claim["kind"] == "lost" and claim["text"] == f"cannot be read: {said}"
