@@ -155,7 +155,7 @@ class Wide(Result):
 
 class Tree(Result):
     name: str
-    children: list["Tree"]
+    children: "list[Tree]"
 
 
 def careless(context, params):
