@@ -19,6 +19,7 @@ from atf.query.traces import View
 METADATA_BYTES = 4096
 CELL_BYTES = {"rows": 190, "columns": 110}  # about what a cell takes, with its spanId
 SPAN_ID_BYTES = 45
+LEGIBLE_PX = 50  # below, the deepest lanes are left out rather than that all are drawn coarser
 Time = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
@@ -57,8 +58,8 @@ class Cell(Result):
 
 class Timeline(Result):
     """cells: by depth, then thread, then time. widthPx, cellNs: the resolution; coarser than asked for when the answer would be too large,
-    and then didTruncate. deepest: the largest depth in these threads. hiddenLanes: threads and depths that did not fit at all, the
-    deepest ones."""
+    and then didTruncate. deepest: the largest depth in these threads. hiddenLanes: threads and depths that did not fit, the deepest
+    ones."""
 
     start_ns: int
     end_ns: int
@@ -110,7 +111,12 @@ def run(context: Context, params: TimelineParams) -> Timeline:
     # Lanes without a span in the window take no place.
     drawn = [(depth, t, of) for depth, t, of in shown if len(of.draw(depth, start, end, end - start + 1)["count"])]
     hidden, drawn = max(0, len(drawn) - most), drawn[:most]
-    width = _width(drawn, start, end, min(params.width_px, end - start + 1), most, context)
+    wanted = min(params.width_px, end - start + 1)
+    width = _width(drawn, start, end, wanted, most, context)
+    if width < min(wanted, LEGIBLE_PX):
+        shallow = _shallow(drawn, start, end, min(wanted, LEGIBLE_PX), most)
+        hidden, drawn = hidden + len(drawn) - len(shallow), shallow
+        width = _width(drawn, start, end, wanted, most, context)
     cell_ns = -(-(end - start + 1) // width)
     columns = _cells(drawn, start, end, cell_ns, context)
     content, count = fit_columns(lambda n: _members(spans, columns, n, params.include_span_ids), len(columns["count"]), params.shape, room)
@@ -134,7 +140,7 @@ def run(context: Context, params: TimelineParams) -> Timeline:
 
 
 def _width(drawn: list[tuple[int, int, Lanes]], start: int, end: int, wanted: int, most: int, context: Context) -> int:
-    """The largest number of pixels, halving from what is wanted, with which the cells are at most `most`."""
+    """The largest number of pixels, halving from what is wanted by way of LEGIBLE_PX, with which the cells are at most `most`."""
     width = wanted
     while width > 1:
         cells = 0
@@ -145,8 +151,19 @@ def _width(drawn: list[tuple[int, int, Lanes]], start: int, end: int, wanted: in
                 break
         if cells <= most:
             break
-        width = max(1, width // 2)
+        width = LEGIBLE_PX if width // 2 < LEGIBLE_PX < width else max(1, width // 2)
     return width
+
+
+def _shallow(drawn: list[tuple[int, int, Lanes]], start: int, end: int, width: int, most: int) -> list[tuple[int, int, Lanes]]:
+    """As many lanes from the front as take at most `most` cells at this width; at least all of the first depth."""
+    cells, kept = 0, 0
+    for depth, _, of in drawn:
+        cells += of.count(depth, start, end, -(-(end - start + 1) // width), most)
+        if cells > most:
+            break
+        kept += 1
+    return drawn[: max(kept, sum(depth == drawn[0][0] for depth, _, _ in drawn))]
 
 
 def _cells(drawn: list[tuple[int, int, Lanes]], start: int, end: int, cell_ns: int, context: Context) -> dict[str, Any]:

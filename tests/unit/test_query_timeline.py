@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import sys
+from pathlib import Path
 
 import numpy
 import pytest
@@ -11,6 +13,9 @@ from random_session import NAME, SYMBOLS, write
 from atf._core.errors import UsageError
 from atf._core.timeline import Lanes
 from atf.query.rpc import RpcError
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import tracefiles as tf
 
 pytestmark = pytest.mark.at_rest
 PROBES = 32
@@ -142,6 +147,20 @@ def test_answers_fit_by_getting_coarser(tmp_path, room, shape):
     assert len(counts) == result["cellCount"]
     if "hiddenLanes" not in result:
         assert sum(counts) == len(rows)
+
+
+def test_deep_lanes_give_way_before_a_picture_of_few_pixels(tmp_path):
+    """40 depths with a call in each of 500 pixels: there is no room for all of them at 50 pixels."""
+    events, now, seq = [], 100, tf.NONE
+    for _ in range(500):
+        events += [tf.event(now + at, 1 << 32 | 1, tf.CALL, at + 1, seq) for at in range(40)]
+        events += [tf.event(now + 50 + at, 1 << 32 | 1, tf.RETURN, 40 - at, seq) for at in range(40)]
+        now += 100
+    tf.write_process(tmp_path / NAME, 7, {0: (7, events, ())}, tf.manifest({}, {1 << 32 | 1: ("f", "a.py", 1)}, {1: "a"}, pid=7))
+    result = Caller(tmp_path, answer_bytes=100_000)("trace.timeline", NAME, maxDepth=100, widthPx=500)
+    assert result["widthPx"] >= 50 and result["hiddenLanes"] > 0 and result["didTruncate"]
+    shown = {cell["depth"] for cell in result["cells"]}
+    assert shown == set(range(40 - result["hiddenLanes"])) and len(shown) > 1
 
 
 def test_the_same_again_and_what_is_refused(tmp_path):
