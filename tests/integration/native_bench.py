@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -144,8 +145,12 @@ def calls_of(trace):
 
 @contextlib.contextmanager
 def running(*command):
-    """A process with pipes that has said its first line; it is gone afterwards."""
+    """A process with pipes that bears its program's name; it is gone afterwards."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    own, name = pathlib.Path("/proc/self/comm").read_text(), pathlib.Path(f"/proc/{process.pid}/comm")
+    deadline = time.monotonic() + 5
+    while name.exists() and name.read_text() == own and time.monotonic() < deadline:
+        time.sleep(0.001)  # exec lets go of Python's pipe a moment before it changes the name
     try:
         yield process
     finally:
