@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from atf._core.paths import Paths, roll_up
+from atf.query import scratch
 from atf.query.chunks import Check, chunks
 from atf.query.spangroups import Label
 from atf.query.spanset import SpanRows, SpanSet
@@ -49,7 +50,7 @@ class CallPaths:
         member = numpy.ascontiguousarray(groups.member, dtype=numpy.uint32)
         numbers = Paths()
         # Paths by thread, each an array uint32 of the paths of its spans.
-        self.of_thread = [numpy.empty(spans.thread_length(thread), dtype=numpy.uint32) for thread in range(len(spans.threads))]
+        self.of_thread = [scratch.array(spans.thread_length(thread), "u4") for thread in range(len(spans.threads))]
         roots = [0] * len(spans.threads)
         if by_thread:
             names = [str(t.name) for t in spans.threads]
@@ -60,7 +61,7 @@ class CallPaths:
             parent = numpy.ascontiguousarray(rows.parent, dtype=numpy.int64)
             key = numpy.ascontiguousarray(rows.function, dtype=numpy.uint32)
             numbers.add(parent, key, member, self.of_thread[thread], first, roots[thread])
-        self.parent, self.label = numbers.columns()
+        self.parent, self.label = (scratch.kept(column) for column in numbers.columns())
 
     def _root(self, numbers: Paths, label: Label) -> int:
         import numpy

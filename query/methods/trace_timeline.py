@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from atf._core.timeline import Lanes
+from atf.query import scratch
 from atf.query.chunks import chunks
 from atf.query.context import Context
 from atf.query.pages import Shape, fit_columns, invalid
@@ -88,7 +89,9 @@ def lanes_of(view: View, thread: int, context: Context) -> Lanes:
         for rows in chunks(spans, frozenset([thread]), context.check):
             first = int(rows.row[0])
             for name, kind in {"start_ns": "u8", "end_ns": "u8", "function": "u4", "depth": "u4"}.items():
-                columns.setdefault(name, numpy.empty(length, dtype=kind))[first : first + len(rows)] = getattr(rows, name)
+                if name not in columns:
+                    columns[name] = scratch.array(length, kind)
+                columns[name][first : first + len(rows)] = getattr(rows, name)
         none = numpy.zeros(0, dtype="u8")
         return Lanes(**columns) if columns else Lanes(none, none, none.astype("u4"), none)
 
