@@ -1,6 +1,7 @@
 """What stands in a span index, for cimport."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from atf._core.idmap cimport atf_idmap
 from atf._core.layout cimport atf_event
 
 cdef extern from "index.h" nogil:
@@ -10,12 +11,6 @@ cdef extern from "index.h" nogil:
     enum:
         ATF_S_CALL_SEQ, ATF_S_END_SEQ, ATF_S_PARENT, ATF_S_DURATION, ATF_S_SELF, ATF_S_PLACE, ATF_S_CHILDREN
         ATF_S_BY_START, ATF_S_BY_DURATION, ATF_S_FUNCTIONS, ATF_S_SUSPENDED, ATF_S_LONG_SELVES
-    ctypedef struct atf_idmap:
-        pass
-    int atf_idmap_init(atf_idmap *m)
-    void atf_idmap_free(atf_idmap *m)
-    int atf_idmap_put(atf_idmap *m, uint64_t id, uint32_t value)
-    uint32_t atf_idmap_get(const atf_idmap *m, uint64_t id)
     ctypedef struct atf_exact:
         uint64_t ns
         uint32_t row

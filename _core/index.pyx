@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 from atf._core.errors import FormatError, UsageError
 from atf._core.filemap import FileMap
+from atf._core.idmap cimport atf_idmap, atf_idmap_free, atf_idmap_get, atf_idmap_init, atf_idmap_put
 from atf._core.layout cimport atf_event
 
 cdef extern from "index_walk.h" nogil:

@@ -6,7 +6,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from atf._core.errors import UsageError
-from atf._core.index cimport atf_idmap, atf_span_function, atf_spans, ThreadIndex, ATF_NO_ROW
+from atf._core.idmap cimport atf_idmap
+from atf._core.index cimport atf_span_function, atf_spans, ThreadIndex, ATF_NO_ROW
 
 cdef extern from "index_marks.h" nogil:
     ctypedef struct atf_span_filter:

@@ -9,33 +9,11 @@ import numpy
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from atf._core.errors import FormatError, UsageError
+from atf._core.idmap cimport atf_idmap, atf_idmap_free, atf_idmap_get, atf_idmap_init, atf_idmap_put, ATF_IDMAP_NONE
 from atf._core.layout cimport atf_event, ATF_GAP
 from atf._core import layout
 
 cdef extern from "merge.h" nogil:
-    ctypedef struct atf_idmap:
-        pass
-    int atf_idmap_init(atf_idmap *m)
-    void atf_idmap_free(atf_idmap *m)
-    int atf_idmap_put(atf_idmap *m, uint64_t id, uint32_t value)
-    uint32_t atf_idmap_get(const atf_idmap *m, uint64_t id)
-    enum:
-        ATF_IDMAP_NONE
-    ctypedef struct atf_filter:
-        uint32_t any, kinds, min_depth, max_depth
-    ctypedef struct atf_stream:
-        const atf_event *base
-        const atf_event *cursor
-        const atf_event *end
-        const atf_idmap *functions
-    ctypedef struct atf_loser:
-        uint64_t key
-        uint32_t stream
-    ctypedef struct atf_merge:
-        atf_filter filter
-        atf_stream *streams
-        atf_loser *tree
-        uint32_t count, leaves
     int atf_passes(const atf_filter *f, const atf_stream *s, const atf_event *e)
     ctypedef struct atf_batch:
         uint32_t pending, next, size

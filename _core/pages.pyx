@@ -10,33 +10,12 @@ import numpy
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from atf._core.errors import FormatError, UsageError
+from atf._core.idmap cimport atf_idmap, atf_idmap_free, atf_idmap_get, atf_idmap_init, atf_idmap_put, ATF_IDMAP_NONE
 from atf._core.layout cimport atf_event
+from atf._core.merge cimport atf_filter, atf_loser, atf_merge, atf_stream
 from atf._core import layout
 
 cdef extern from "pages.h" nogil:
-    ctypedef struct atf_idmap:
-        uint32_t count
-    int atf_idmap_init(atf_idmap *m)
-    void atf_idmap_free(atf_idmap *m)
-    int atf_idmap_put(atf_idmap *m, uint64_t id, uint32_t value)
-    uint32_t atf_idmap_get(const atf_idmap *m, uint64_t id)
-    enum:
-        ATF_IDMAP_NONE
-    ctypedef struct atf_filter:
-        uint32_t any, kinds, min_depth, max_depth
-    ctypedef struct atf_stream:
-        const atf_event *base
-        const atf_event *cursor
-        const atf_event *end
-        const atf_idmap *functions
-    ctypedef struct atf_loser:
-        uint64_t key
-        uint32_t stream
-    ctypedef struct atf_merge:
-        atf_filter filter
-        atf_stream *streams
-        atf_loser *tree
-        uint32_t count, leaves
     const atf_event *atf_next_passing(const atf_filter *f, const atf_stream *s, const atf_event *e)
     void atf_merge_start(atf_merge *m)
     uint64_t atf_merge_take(atf_merge *m, uint32_t *streams, uint32_t *positions, uint64_t room)

@@ -8,13 +8,10 @@ import numpy
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 from atf._core.errors import FormatError, UsageError
+from atf._core.idmap cimport atf_idmap, atf_idmap_free, atf_idmap_init
 from atf._core.layout cimport atf_event, ATF_CALL, ATF_RESUME
 
 cdef extern from "totals.h" nogil:
-    ctypedef struct atf_idmap:
-        pass
-    int atf_idmap_init(atf_idmap *m)
-    void atf_idmap_free(atf_idmap *m)
     ctypedef struct atf_columns:
         uint64_t *start_ns
         uint64_t *end_ns

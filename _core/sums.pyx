@@ -6,16 +6,11 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from atf._core.errors import UsageError
+from atf._core.idmap cimport atf_idmap, atf_idmap_free, atf_idmap_get, atf_idmap_init, atf_idmap_put, ATF_IDMAP_NONE
 from atf._core.layout cimport atf_event
 
 cdef extern from "sums.h" nogil:
-    enum: ATF_BUCKETS, ATF_IDMAP_NONE, ATF_SUMMED, ATF_SUMS_NO_MEMORY, ATF_SUMS_SUSPENDS, ATF_SUMS_UNKNOWN
-    ctypedef struct atf_idmap:
-        pass
-    int atf_idmap_init(atf_idmap *m)
-    void atf_idmap_free(atf_idmap *m)
-    uint32_t atf_idmap_get(const atf_idmap *m, uint64_t id)
-    int atf_idmap_put(atf_idmap *m, uint64_t id, uint32_t value)
+    enum: ATF_BUCKETS, ATF_SUMMED, ATF_SUMS_NO_MEMORY, ATF_SUMS_SUSPENDS, ATF_SUMS_UNKNOWN
     unsigned atf_bucket(uint64_t t)
     ctypedef struct atf_sum_of:
         uint64_t count, total_ns, active_ns, self_ns, min_ns, max_ns, exceptions
