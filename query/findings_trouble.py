@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import Any
 
@@ -54,7 +55,10 @@ def overview(subject: Subject) -> list[Claim]:
 def _command(process: dict[str, Any]) -> str:
     argv = process.get("argv")
     words = [str(word) for word in argv] if isinstance(argv, list) else []
-    return quoted(cut(" ".join(shlex.quote(word) for word in words), _MOST_ARGV)) if words else "a program"
+    text = shlex.join(words)
+    if len(text) > _MOST_ARGV:  # which program it was matters more than where it lies
+        text = " ".join(shlex.quote(word) if "/" not in word else "…/" + shlex.quote(os.path.basename(word)) for word in words)
+    return quoted(cut(text, _MOST_ARGV)) if words else "a program"
 
 
 def _exit(process: dict[str, Any]) -> str:

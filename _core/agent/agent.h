@@ -98,7 +98,7 @@ int atf_stub_build(atf_arena *a, uint8_t *code, uint32_t size, uint32_t room, ui
  * `stopped` is called while they stand. 0 or an atf_plan_error. */
 int atf_patch_all(atf_hook **hooks, uint32_t n, int put, int live, void (*stopped)(void), atf_plan *report);
 
-/* ---- agent.c ---- */
+/* ---- hooks.c ---- */
 void atf_agent_look_again(void);
 
 /* ---- unwind.c ---- */

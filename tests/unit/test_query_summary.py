@@ -245,6 +245,14 @@ def test_what_ran(tmp_path):
     assert [event["event"]["timestampNs"] for event in resolve(call, claim)[1]] == [100, 1_500_100] and claim["value"] == 1_500_000
 
 
+def test_what_ran_from_far_away(tmp_path):
+    """A command that is too long to tell loses its directories before it loses its program."""
+    argv = ["/a/very/long/way/" * 5 + "python", "-X", "dev", "/another/very/long/way/" * 5 + "my program.py", "--fast"]
+    call = session(tmp_path, {0: [ev(100, 1, CALL, 1), ev(1_500_100, 1, RETURN, 1)]}, argv=argv, exit=1)
+    (claim,) = claims_of(call, "overview")
+    assert claim["text"].startswith("\"…/python -X dev …/'my program.py' --fast\" ran 1.50 ms: ")
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_every_id_is_one(tmp_path, seed):
     write(tmp_path, seed, 500)
