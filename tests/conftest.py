@@ -2,10 +2,23 @@
 
 import os
 import pathlib
+import sys
 
 import pytest
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
 SEGMENTS = pathlib.Path("/proc/sysvipc/shm")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A directory with the traces that the documentation speaks of."""
+    import doctraces
+
+    place = tmp_path_factory.mktemp("traces")
+    doctraces.write(place)
+    return place
 
 
 def abandoned() -> set[str]:

@@ -8,10 +8,8 @@ import time
 from pathlib import Path
 
 import httpx
-import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 import badbodies
 import doctraces
 from query_server import JSON, read_answer, request_bytes, serving
@@ -24,13 +22,6 @@ from atf.query.serve.settings import Settings
 from atf.query.traces import Traces
 
 IDS = [doctraces.MONDAY, doctraces.TUESDAY, f"{doctraces.MONDAY}/pid_411"]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    place = tmp_path_factory.mktemp("traces")
-    doctraces.write(place)
-    return place
 
 
 def test_the_core(root, caplog):

@@ -12,23 +12,16 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import doctraces
-import queryserver
+import query_server
 
 MODERN = "2026-07-28"
 META = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    found = tmp_path_factory.mktemp("traces")
-    doctraces.write(found)
-    return found
-
-
-@pytest.fixture(scope="module")
 def port(root):
-    with queryserver.serving(root) as address:
-        yield queryserver.port_of(address)
+    with query_server.serving(root) as server:
+        yield server.port
 
 
 class Pipes:
@@ -37,7 +30,7 @@ class Pipes:
     def __init__(self, root, *options):
         words = [sys.executable, "-m", "atf.query", "mcp", "--trace-root", str(root), *options]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(words, env=queryserver.environment(), stdin=pipe, stdout=pipe, stderr=pipe, cwd=root)
+        self.process = subprocess.Popen(words, env=query_server.environment(), stdin=pipe, stdout=pipe, stderr=pipe, cwd=root)
 
     def __call__(self, message):
         self.process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -58,7 +51,7 @@ class Http:
             headers["Mcp-Method"] = message["method"]
             if "name" in message.get("params", {}):
                 headers["Mcp-Name"] = message["params"]["name"]
-        status, found, body = queryserver.post(self.port, json.dumps(message), **headers)
+        status, found, body = query_server.post(self.port, json.dumps(message), **headers)
         if "id" not in message:
             assert (status, body) == (202, b"")
             return None
@@ -133,8 +126,8 @@ def test_pipes_and_http_say_the_same(root, port, modern):
 
 def test_http_has_one_method_and_one_content_type(port):
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"})
-    assert queryserver.post(port, body)[0] == 200
-    assert queryserver.post(port, body, **{"Content-Type": "text/plain"})[0] == 415
+    assert query_server.post(port, body)[0] == 200
+    assert query_server.post(port, body, **{"Content-Type": "text/plain"})[0] == 415
     for method in ("GET", "DELETE", "PUT"):
         one = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         one.request(method, "/mcp", headers={"Accept": "text/event-stream"})
@@ -150,7 +143,7 @@ def test_what_a_process_prints_does_not_reach_the_assistant(root, tmp_path):
         "def loud(*a, **k):\n    print('hello'); os.write(1, b'there\\n'); return old(*a, **k)\n"
         "msgspec.json.encode = loud\n"
     )
-    environment = queryserver.environment()
+    environment = query_server.environment()
     environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{environment['PYTHONPATH']}"
     words = [sys.executable, "-m", "atf.query", "mcp", "--trace-root", str(root)]
     done = subprocess.run(words, env=environment, input=b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n', capture_output=True, timeout=30)
@@ -161,7 +154,7 @@ def test_what_a_process_prints_does_not_reach_the_assistant(root, tmp_path):
 def test_an_assistant_needs_no_web_server(root):
     """What pipes need not, they do not load."""
     code = "import sys; from atf.query.__main__ import main; main(['mcp', '--trace-root', '.']); print('starlette' in sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], env=queryserver.environment(), input=b"", capture_output=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], env=query_server.environment(), input=b"", capture_output=True, timeout=30)
     assert done.stderr.strip() == b"False", done.stderr
 
 
@@ -172,14 +165,14 @@ BODY = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": 
 def test_the_guard_of_rpc_stands_before_it(root, tmp_path):
     """Host, Origin, token, size and rate: none of it is left to the assistant's good will."""
     token = tmp_path / "token"
-    with queryserver.serving(root, "--token-file", token, "--rate", "3", "--access-log", tmp_path / "log") as address:
-        port = queryserver.port_of(address)
+    with query_server.serving(root, "--token-file", token, "--rate", "3", "--access-log", tmp_path / "log") as server:
+        port = server.port
         allowed = {"Authorization": f"Bearer {token.read_text().strip()}"}
-        assert queryserver.post(port, BODY)[0] == 401
-        assert queryserver.post(port, BODY, **allowed, Host="evil.example")[0] == 403
-        assert queryserver.post(port, BODY, **allowed, Origin="http://evil.example")[0] == 403
-        assert queryserver.post(port, BODY + " " * (1 << 20), **allowed)[0] == 413
-        results = [json.loads(queryserver.post(port, BODY, **allowed)[2])["result"] for _ in range(12)]
+        assert query_server.post(port, BODY)[0] == 401
+        assert query_server.post(port, BODY, **allowed, Host="evil.example")[0] == 403
+        assert query_server.post(port, BODY, **allowed, Origin="http://evil.example")[0] == 403
+        assert query_server.post(port, BODY + " " * (1 << 20), **allowed)[0] == 413
+        results = [json.loads(query_server.post(port, BODY, **allowed)[2])["result"] for _ in range(12)]
         refused = [json.loads(one["content"][0]["text"])["error"] for one in results if one["isError"]]
         assert 0 < len(refused) < 12 and {one["code"] for one in refused} == {-32001} and refused[0]["data"]["retryAfterMs"]
         one = http.client.HTTPConnection("127.0.0.1", port, timeout=10)

@@ -11,20 +11,13 @@ import atf.query
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import doctraces
-import queryserver
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    found = tmp_path_factory.mktemp("traces")
-    doctraces.write(found)
-    return found
+import query_server
 
 
 @pytest.fixture(scope="module")
 def url(root):
-    with queryserver.serving(root) as found:
-        yield found
+    with query_server.serving(root) as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -70,19 +63,19 @@ def test_a_path_that_is_no_rpc(url):
 
 
 def test_a_unix_socket(root, tmp_path):
-    with queryserver.serving(root, "--uds", tmp_path / "s") as address, atf.query.connect(address, trace_id=doctraces.MONDAY) as client:
-        assert address == f"unix:{tmp_path}/s" and client.trace_info().event_count == 150
+    with query_server.serving(root, "--uds", tmp_path / "s") as server, atf.query.connect(server.address, trace_id=doctraces.MONDAY) as client:
+        assert server.address == f"unix:{tmp_path}/s" and client.trace_info().event_count == 150
 
 
 def test_a_server_that_asks_for_a_token(root, tmp_path):
     file = tmp_path / "token"
-    with queryserver.serving(root, "--token-file", file) as url:
+    with query_server.serving(root, "--token-file", file) as server:
         for more in ({}, {"token": "another word"}):
-            with atf.query.connect(url, **more) as client, pytest.raises(atf.query.TransportError, match="token") as error:
+            with atf.query.connect(server.url, **more) as client, pytest.raises(atf.query.TransportError, match="token") as error:
                 client.call("trace.info", [doctraces.MONDAY])
             assert error.value.status == 401
         for more in ({"token": file.read_text().strip()}, {"token_file": file}):
-            with atf.query.connect(url, **more) as client:
+            with atf.query.connect(server.url, **more) as client:
                 assert client.trace_info(trace_id=doctraces.MONDAY).event_count == 150
 
 

@@ -10,25 +10,18 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import doctraces
-import queryserver
+import query_server
 
-TOOLS = pathlib.Path(os.environ.get("ATF_CONFORMANCE") or queryserver.ROOT / "build/conformance")
+TOOLS = pathlib.Path(os.environ.get("ATF_CONFORMANCE") or query_server.ROOT / "build/conformance")
 NODE, RUNNER = TOOLS / "node_modules/node/bin/node", TOOLS / "node_modules/.bin/conformance"
 FOREIGN = TOOLS / "venv/bin/python"
 BASELINE = pathlib.Path(__file__).parents[1] / "data/mcp_conformance.yaml"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    found = tmp_path_factory.mktemp("traces")
-    doctraces.write(found)
-    return found
-
-
-@pytest.fixture(scope="module")
 def port(root):
-    with queryserver.serving(root) as address:
-        yield queryserver.port_of(address)
+    with query_server.serving(root) as server:
+        yield server.port
 
 
 @pytest.mark.skipif(not RUNNER.exists() or not NODE.exists(), reason="make conformance fetches the runner")
@@ -80,7 +73,7 @@ asyncio.run(main())
 def test_official_python_client(port, root, mode, version):
     """It validates every structured answer against the tool's output schema."""
     words = [FOREIGN, "-c", CLIENT, f"http://127.0.0.1:{port}/mcp", sys.executable, root, doctraces.MONDAY, mode]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=100, env=queryserver.environment())
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100, env=query_server.environment())
     assert done.returncode == 0, done.stderr
     web, pipes = json.loads(done.stdout)
     assert web == pipes and web[0] == version and len(web[1]) == 10 and web[2] is True and "no_tool" in web[3]

@@ -8,7 +8,6 @@ import httpx
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 import badbodies
 import doctraces
 from query_server import JSON, serving

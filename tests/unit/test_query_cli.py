@@ -15,13 +15,6 @@ from atf.cli import main as atf
 from atf.query.__main__ import main as query
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    place = tmp_path_factory.mktemp("traces")
-    doctraces.write(place)
-    return place
-
-
 @pytest.fixture(params=[query, lambda argv: atf(["query", *argv])], ids=["python -m atf.query", "atf query"])
 def run(request, capfd):
     """run(...) → (status, standard output, standard error)."""

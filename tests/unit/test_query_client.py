@@ -21,16 +21,9 @@ from atf.query.spanrows import SpanFilters, SpanRow
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import doctraces
-import queryserver
+import query_server
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    found = tmp_path_factory.mktemp("traces")
-    doctraces.write(found)
-    return found
 
 
 @pytest.fixture
@@ -162,7 +155,7 @@ def test_what_cannot_be_connected_to(tmp_path):
 
 
 def test_no_server_there(tmp_path):
-    for url in (f"http://127.0.0.1:{queryserver.free_port()}", f"unix:{tmp_path}/none.sock"):
+    for url in (f"http://127.0.0.1:{query_server.free_port()}", f"unix:{tmp_path}/none.sock"):
         with atf.query.connect(url) as client, pytest.raises(atf.query.TransportError, match="cannot be asked"):
             client.call("trace.info", {})
 
@@ -205,7 +198,7 @@ def test_each_method_passes_all_its_params_on(client):
 
 def test_import_is_light():
     code = "import sys, atf.query; print(any(name in sys.modules for name in ('msgspec', 'numpy', 'starlette', 'http.client')))"
-    done = subprocess.run([sys.executable, "-c", code], env=queryserver.environment(), capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], env=query_server.environment(), capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
     with pytest.raises(AttributeError, match="nothing"):
         getattr(atf.query, "nothing")  # noqa: B009

@@ -21,13 +21,6 @@ MONDAY = doctraces.MONDAY
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    place = tmp_path_factory.mktemp("traces")
-    doctraces.write(place)
-    return place
-
-
-@pytest.fixture(scope="module")
 def server(root):
     with serving(root, "--timeout", "0.5", "--rate", "0", misbehaving=True) as server:
         yield server

@@ -1,29 +1,40 @@
-"""A real server process for the tests; run as a program it is one, with methods that misbehave beside the real ones."""
+"""A real query server in a process of its own, as a user starts it, and plain ways to talk to it."""
 
+import http.client
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 HOME = None if os.environ.get("ATF_INSTALLED") else ROOT
 JSON = {"Content-Type": "application/json"}
+
+
+def environment():
+    """For a child: this interpreter's world without what steers Python or atf, and atf where it lies."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "ATF_"))}
+    return {**kept, **({"PYTHONPATH": str(HOME)} if HOME else {}), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 class Server:
     """url: of /rpc, None on a Unix socket. process: the server's."""
 
     def __init__(self, root, *options, misbehaving=False):
-        program = [str(Path(__file__))] if misbehaving else ["-m", "atf.query"]
+        program = [str(Path(__file__).with_name("query_misbehaving.py"))] if misbehaving else ["-m", "atf.query"]
         where = [] if "--uds" in options else ["--port", "0"]
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [HOME and str(HOME), os.environ.get("PYTHONPATH")]))}
         command = [sys.executable, *program, "--trace-root", str(root), *where, *map(str, options)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=HOME, env=env)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=root, env=environment())
         first = self.process.stdout.readline().decode().strip()
         assert first, self.process.communicate()[1].decode()
         self.url = first if first.startswith("http") else None
@@ -100,63 +111,12 @@ def call(method, params=None, id=1):
     return json.dumps({"jsonrpc": "2.0", "id": id, "method": method, "params": params or {}}).encode()
 
 
-def misbehave():
-    """Methods that take their time, with (sleep) and without (stuck) looking at it, or answer too much (long)."""
-    from atf.query.params import Params
-    from atf.query.rpc import Method
-    from atf.query.serve import run
-
-    class Much(Params):
-        amount: float = 1
-
-    class Scan(Params):
-        trace_id: str
-        amount: float = 1
-
-    seen = []
-
-    def sleep(context, params):
-        until = time.monotonic() + params.amount
-        try:
-            while time.monotonic() < until:
-                context.check()
-                time.sleep(0.005)
-        except Exception as why:
-            seen.append(str(why))
-            raise
-        return "slept"
-
-    def stuck(context, params):
-        time.sleep(params.amount)
-        return "woke"
-
-    def scan(context, params):
-        """Reads mapped records again and again, as a long query does, until there is a file `stop` beside the trace."""
-        view = context.traces.view(params.trace_id)
-        threads = [thread.events for thread in view.trace.threads]
-        until = time.monotonic() + params.amount
-        (view.path.parent / "scanning").touch()
-        sums = [0]
-        while time.monotonic() < until and not (len(sums) > 1 and (view.path.parent / "stop").exists()):
-            sums.append(sum(int(events["event_kind"].sum()) for events in threads))
-            context.check()
-        return sums[-1]
-
-    methods = [
-        Method("test.modules", Much, list, lambda context, params: sorted(sys.modules), ""),
-        Method("test.scan", Scan, int, scan, ""),
-        Method("test.sleep", Much, str, sleep, ""),
-        Method("test.stuck", Much, str, stuck, ""),
-        Method("test.long", Much, str, lambda context, params: "x" * int(params.amount), ""),
-        Method("test.seen", Much, list, lambda context, params: seen, ""),
-        Method("test.threads", Much, int, lambda context, params: __import__("threading").active_count(), ""),
-    ]
-    real = run.all_methods
-    run.all_methods = lambda: [*real(), *methods]
-
-
-if __name__ == "__main__":
-    misbehave()
-    from atf.query.__main__ import main
-
-    raise SystemExit(main())
+def post(port, body, path="/mcp", **headers):
+    """(status, headers, body) of one POST."""
+    one = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        one.request("POST", path, body, {"Content-Type": "application/json", **headers})
+        found = one.getresponse()
+        return found.status, dict(found.getheaders()), found.read()
+    finally:
+        one.close()
