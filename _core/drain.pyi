@@ -6,6 +6,9 @@ from typing import Any
 from atf._core.shm import Segments
 
 REASONS: dict[int, str]
+KEEP: dict[str, int]
+RULES: dict[str, int]
+RULES_MOST: int
 
 class Source:
     """One recorded process in the drain's hands: its segments and its directory. OutputError when it cannot be begun.

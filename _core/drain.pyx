@@ -1,12 +1,20 @@
 """The drain: one native thread that moves records from shared memory into files. See engine.h and source.h."""
 
 import os
+import time
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
 
-from atf._core.errors import OutputError, SessionError
+from atf._core.errors import OutputError, SessionError, UsageError
 from atf._core.shm cimport Segments, atf_control, atf_global_lane, atf_load_relaxed64, atf_registry
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    int pthread_mutex_lock(pthread_mutex_t *lock)
+    int pthread_mutex_unlock(pthread_mutex_t *lock)
 
 cdef extern from "engine.h" nogil:
     ctypedef struct atf_writer:
@@ -14,19 +22,46 @@ cdef extern from "engine.h" nogil:
     ctypedef struct atf_output:
         uint32_t number, tid, entered, finished
         uint64_t expected, pending_lost
-        uint64_t lost[5]
-        uint64_t details_lost, orphans
+        uint64_t lost[8]
+        uint64_t details_lost, details_unkept, unkept, orphans
         atf_writer w
         char name[48]
+    ctypedef struct atf_functions:
+        uint32_t used
     ctypedef struct atf_source:
         atf_output **outputs
         uint32_t n_outputs
         int disk_error
         uint32_t refused
         uint64_t events, bytes, writes
+        atf_functions functions
+        uint64_t named_ns
+    ctypedef struct atf_window:
+        uint64_t start_ns, end_ns, mark_ns, marks, settled_ns
+        uint32_t rule, version
+    ctypedef struct atf_windows:
+        atf_window *list
+        uint32_t n
+    ctypedef struct atf_rule:
+        uint32_t kind
+        uint64_t threshold_ns
+        char text[120]
+    ctypedef struct atf_rules:
+        uint32_t version, n, named, timed, other
+        atf_rule rules[31]
+    ctypedef struct atf_store:
+        uint64_t blocks, used, most
+    ctypedef struct atf_flight:
+        uint32_t keep
+        uint64_t pre_ns, post_ns, marks, cut_items, decided_ns
+        atf_rules policy
+        atf_windows windows
+        atf_store store
     ctypedef struct atf_engine:
+        pthread_mutex_t lock
         uint64_t cpu_ns, flush_ns
         int running
+        atf_flight *flight
     atf_engine *atf_engine_new()
     void atf_engine_delete(atf_engine *e)
     int atf_engine_start(atf_engine *e)
@@ -38,7 +73,21 @@ cdef extern from "engine.h" nogil:
     int atf_engine_look(atf_engine *e, const atf_source *s, atf_source *numbers, atf_output **outputs, uint32_t *n)
     int atf_source_open(atf_source *s, atf_control *c, atf_registry *r, atf_global_lane *g, const char *dir, int resume)
     void atf_source_close(atf_source *s)
+    void atf_engine_settle(atf_engine *e)
+    void atf_engine_rules_changed(atf_engine *e)
+    int atf_flight_open(atf_flight *f, uint32_t keep, uint64_t pre_ns, uint64_t post_ns, uint64_t history_bytes)
+    void atf_flight_mark(atf_flight *f, uint64_t ns, uint32_t rule)
+    void atf_flight_keep(atf_flight *f, uint64_t start_ns, uint64_t end_ns, uint64_t mark_ns, uint32_t rule)
+    ctypedef struct atf_named:
+        uint32_t rules
+        uint64_t first_ns, last_ns
+    atf_named *atf_functions_at(atf_functions *f, uint64_t id)
+    uint32_t UNNAMED "ATF_UNNAMED"
+    uint64_t BLOCK_BYTES "ATF_BLOCK_BYTES"
 
+KEEP = {"all": 0, "details": 1, "windows": 2}
+RULES = {"symbol": 1, "exception": 2, "duration": 3, "mark": 4, "outside": 5}
+RULES_MOST = 31
 REASONS = {1: "exhausted", 2: "killed", 3: "disk full", 4: "rate limited"}
 
 
@@ -78,6 +127,35 @@ cdef class Source:
         error = os.strerror(numbers.disk_error) if numbers.disk_error else None
         return {"events": numbers.events, "bytes": numbers.bytes, "writes": numbers.writes, "disk_error": error, "refused": numbers.refused}
 
+    def name_functions(self, ids, masks, uint64_t until_ns):
+        """Tell which rules speak of functions: for each id (uint64, shape (N,)) the bits of these rules (uint32), 0: none. Calls
+        that came before their function was named are marked now. until_ns: every function that was called before this
+        moment (CLOCK_BOOTTIME) has been named; nothing later is decided while there are rules about functions."""
+        cdef const uint64_t[::1] of = ids
+        cdef const uint32_t[::1] bits = masks
+        cdef atf_flight *f = self.engine.flight if self.engine != NULL else NULL
+        cdef atf_named *entry
+        cdef uint32_t met
+        cdef Py_ssize_t i
+        if of.shape[0] != bits.shape[0]:
+            raise ValueError("as many masks as ids")
+        if f == NULL:
+            return
+        with nogil:
+            pthread_mutex_lock(&self.engine.lock)
+            for i in range(of.shape[0]):
+                entry = atf_functions_at(&self.source.functions, of[i])
+                if entry == NULL:
+                    continue
+                met = bits[i] & f.policy.named & ~f.policy.timed
+                if entry.rules & UNNAMED and met and entry.first_ns:
+                    atf_flight_mark(f, entry.first_ns, lowest(met))
+                    atf_flight_mark(f, entry.last_ns, lowest(met))
+                entry.rules = bits[i]
+            if until_ns > self.source.named_ns:
+                self.source.named_ns = until_ns
+            pthread_mutex_unlock(&self.engine.lock)
+
     def threads(self):
         """What stands in the files, per thread: a list of dicts ordered by thread number."""
         cdef atf_source numbers
@@ -94,6 +172,10 @@ cdef class Source:
             free(outputs)
 
 
+cdef extern from *:
+    uint32_t lowest "__builtin_ctz"(uint32_t bits) nogil
+
+
 cdef dict _thread(const atf_output *o):
     cdef uint32_t k
     lost = {REASONS[k]: o.lost[k] for k in range(1, 5) if o.lost[k]}
@@ -103,7 +185,7 @@ cdef dict _thread(const atf_output *o):
         "number": o.number, "tid": o.tid, "name": (<bytes>o.name).decode("utf-8", "replace"), "entered": o.entered,
         "events": o.w.events, "details": o.w.details, "detail_bytes": o.w.detail_bytes, "lost": lost,
         "details_lost": o.details_lost, "time_start_ns": o.w.time_start_ns, "time_end_ns": o.w.time_end_ns,
-        "finished": bool(o.finished),
+        "finished": bool(o.finished), "unkept": o.lost[5] + o.unkept, "details_unkept": o.details_unkept,
     }
 
 
@@ -126,6 +208,109 @@ cdef class Drain:
                 (<Source>source).engine = NULL
             with nogil:
                 atf_engine_delete(self.engine)
+
+    # ---- the flight recorder ----
+
+    def flight(self, keep, uint64_t pre_ns, uint64_t post_ns, uint64_t history_bytes):
+        """Keep only what lies in windows around marks. Before the first process is added.
+
+        keep: ``details`` (every event, details inside windows), ``windows`` (events too). pre_ns, post_ns: how far a window
+        reaches around a mark. history_bytes: memory for what is not decided yet, of all threads together.
+        """
+        if self.engine.flight != NULL or self.sources:
+            raise SessionError("what is kept is decided before a drain begins")
+        if history_bytes < 16 * BLOCK_BYTES:
+            raise UsageError(f"{history_bytes} bytes of history: at least {16 * BLOCK_BYTES}")
+        cdef atf_flight *f = <atf_flight *>calloc(1, sizeof(atf_flight))
+        if f == NULL:
+            raise MemoryError
+        cdef int error = atf_flight_open(f, KEEP[keep], pre_ns, post_ns, history_bytes)
+        if error:
+            free(f)
+            raise SessionError(f"no {history_bytes} bytes of memory for the history: {os.strerror(error)}")
+        self.engine.flight = f
+
+    cdef atf_flight *_flight(self) except NULL:
+        if self.engine.flight == NULL:
+            raise SessionError("this drain keeps everything: there are no windows")
+        return self.engine.flight
+
+    def rules(self, rules):
+        """Replace the policy: ``[(kind, text, threshold_ns)]``, kinds as in RULES. Returns its version. Functions must be named
+        again for it (Source.name_functions); calls in progress are not timed by the new rules."""
+        cdef atf_flight *f = self._flight()
+        cdef atf_rules made
+        cdef uint32_t i
+        cdef bytes text
+        if len(rules) > RULES_MOST:
+            raise UsageError(f"{len(rules)} triggers: at most {RULES_MOST}")
+        memset(&made, 0, sizeof(atf_rules))
+        made.n = <uint32_t>len(rules)
+        for i in range(made.n):
+            kind, said, threshold_ns = rules[i]
+            text = said.encode()
+            if len(text) >= sizeof(made.rules[i].text):
+                raise UsageError(f"{said!r}: at most {sizeof(made.rules[i].text) - 1} bytes")
+            made.rules[i].kind = RULES[kind]
+            made.rules[i].threshold_ns = threshold_ns
+            memcpy(made.rules[i].text, <const char *>text, len(text))
+            if kind in ("symbol", "duration"):
+                made.named |= 1u << i
+                if kind == "duration":
+                    made.timed |= 1u << i
+            elif kind != "outside":
+                made.other |= 1u << i
+        with nogil:
+            pthread_mutex_lock(&self.engine.lock)
+            made.version = f.policy.version + 1
+            f.policy = made
+            atf_engine_rules_changed(self.engine)
+            pthread_mutex_unlock(&self.engine.lock)
+        return made.version
+
+    def mark(self, ns=None, uint32_t rule=0):
+        """Keep what lies around a moment (CLOCK_BOOTTIME, ns; default now)."""
+        cdef atf_flight *f = self._flight()
+        cdef uint64_t at = time.clock_gettime_ns(time.CLOCK_BOOTTIME) if ns is None else ns
+        with nogil:
+            pthread_mutex_lock(&self.engine.lock)
+            atf_flight_mark(f, at, rule)
+            pthread_mutex_unlock(&self.engine.lock)
+
+    def keep(self, uint64_t start_ns, uint64_t end_ns, uint32_t rule=0):
+        """Keep what lies between two moments, both included."""
+        cdef atf_flight *f = self._flight()
+        if end_ns < start_ns:
+            raise UsageError("a window ends after it begins")
+        with nogil:
+            pthread_mutex_lock(&self.engine.lock)
+            atf_flight_keep(f, start_ns, end_ns, start_ns, rule)
+            pthread_mutex_unlock(&self.engine.lock)
+
+    def settle(self):
+        """See everything that is committed now, and complete the windows that are over."""
+        with nogil:
+            atf_engine_settle(self.engine)
+
+    def windows(self):
+        """The windows so far, in order: a list of dicts; settled_ns is None while one is not in the files whole."""
+        cdef atf_flight *f = self._flight()
+        cdef uint32_t i
+        found = []
+        pthread_mutex_lock(&self.engine.lock)
+        for i in range(f.windows.n):
+            found.append((f.windows.list[i].start_ns, f.windows.list[i].end_ns, f.windows.list[i].mark_ns, f.windows.list[i].marks,
+                          f.windows.list[i].rule, f.windows.list[i].version, f.windows.list[i].settled_ns))
+        pthread_mutex_unlock(&self.engine.lock)
+        names = ("start_ns", "end_ns", "mark_ns", "marks", "rule", "version", "settled_ns")
+        return [{**dict(zip(names, one)), "settled_ns": one[6] or None} for one in found]
+
+    @property
+    def history(self):
+        """``{"bytes", "used", "most", "cut_items", "marks"}`` of the memory for what is not decided yet."""
+        cdef atf_flight *f = self._flight()
+        return {"bytes": f.store.blocks * BLOCK_BYTES, "used": f.store.used * BLOCK_BYTES, "most": f.store.most * BLOCK_BYTES,
+                "cut_items": f.cut_items, "marks": f.marks}
 
     def start(self):
         """Start the thread (again, after a fork); nothing when it runs."""

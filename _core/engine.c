@@ -87,15 +87,26 @@ static void ask_for_latency(void)
 #endif
 }
 
+/* Every event that was committed before p_ns has been seen, when the passes were complete. What they mean is known up to where
+ * functions have names. */
+static void settle(atf_engine *e, uint64_t p_ns)
+{
+    for (uint32_t i = 0; i < e->n && e->flight->policy.named; i++)
+        if (e->sources[i]->named_ns < p_ns) p_ns = e->sources[i]->named_ns;
+    for (uint32_t i = 0; i < e->n; i++) atf_flight_settle(e->sources[i], p_ns, 0);
+    atf_flight_settled(e->flight, p_ns);
+}
+
 static void *run(void *arg)
 {
     atf_engine *e = arg;
     ask_for_latency();
-    uint64_t nap = ATF_NAP_MIN_NS, flushed = 0, worked = 0;
+    uint64_t nap = ATF_NAP_MIN_NS, flushed = 0, worked = 0, complete = 0;
     pthread_mutex_lock(&e->lock);
     while (!e->stop) {
-        uint64_t now = atf_clock_ns(CLOCK_MONOTONIC), wrote = 0;
-        int peek = now - flushed >= e->flush_ns;
+        uint64_t now = atf_clock_ns(CLOCK_MONOTONIC), p_ns = atf_clock_ns(CLOCK_BOOTTIME), wrote = 0;
+        uint64_t every = e->flight && atf_flight_unsettled(e->flight) && e->flush_ns > ATF_SETTLE_NS ? ATF_SETTLE_NS : e->flush_ns;
+        int peek = now - flushed >= every;
         if (peek) flushed = now;
         int pressed = 0, behind = 0;
         for (uint32_t i = 0; i < e->n; i++) {
@@ -104,6 +115,11 @@ static void *run(void *arg)
             behind |= e->sources[i]->behind;
         }
         if (wrote) worked = now;
+        if (!behind || !complete) complete = now;
+        if (e->flight && ((peek && !behind) || now - complete > ATF_BEHIND_NS)) {
+            settle(e, p_ns);
+            complete = now;
+        }
         atf_store_relaxed64(&e->cpu_ns, atf_clock_ns(CLOCK_THREAD_CPUTIME_ID));
         uint64_t longest = now - worked < ATF_IDLE_AFTER_NS ? ATF_NAP_MAX_NS : ATF_NAP_IDLE_NS;
         if (pressed) nap = nap / 2 > ATF_NAP_MIN_NS ? nap / 2 : ATF_NAP_MIN_NS;
@@ -157,6 +173,7 @@ int atf_engine_add(atf_engine *e, atf_source *s)
             e->room += 16;
         } else error = ENOMEM;
     }
+    if (!error) s->flight = e->flight;
     if (!error) e->sources[e->n++] = s;
     if (!error) atf_source_pass(s, 0, ATF_PASS_NS); /* the first heartbeat, at once */
     pthread_mutex_unlock(&e->lock);
@@ -177,7 +194,31 @@ void atf_engine_finish(atf_engine *e, atf_source *s, int dead)
     pthread_mutex_lock(&e->lock);
     s->dead = (uint32_t)dead;
     atf_source_finish(s);
+    atf_flight_settle(s, atf_clock_ns(CLOCK_BOOTTIME), 1);
+    atf_flight_leave(s);
     take_out(e, s);
+    pthread_mutex_unlock(&e->lock);
+}
+
+void atf_engine_rules_changed(atf_engine *e)
+{
+    for (uint32_t i = 0; i < e->n; i++) {
+        atf_source *s = e->sources[i];
+        atf_functions_clear(&s->functions);
+        s->named_ns = 0;
+        for (uint32_t k = 0; k < s->n_outputs; k++)
+            if (s->outputs[k] && s->outputs[k]->watch) s->outputs[k]->watch->n = 0;
+    }
+}
+
+void atf_engine_settle(atf_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    uint64_t p_ns = atf_clock_ns(CLOCK_BOOTTIME);
+    for (uint32_t i = 0; i < e->n; i++)
+        do atf_source_pass(e->sources[i], 1, 0);
+        while (e->sources[i]->behind);
+    if (e->flight) settle(e, p_ns);
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -214,6 +255,8 @@ void atf_engine_delete(atf_engine *e)
     pthread_mutex_unlock(&engines_lock);
     pthread_cond_destroy(&e->wake);
     pthread_mutex_destroy(&e->lock);
+    if (e->flight) atf_flight_close(e->flight);
+    free(e->flight);
     free(e->sources);
     free(e);
 }

@@ -1,7 +1,7 @@
 /* The drain's thread: one for all recorded processes of a session. Never includes Python.h. */
 #ifndef ATF_ENGINE_H
 #define ATF_ENGINE_H
-#include "source.h"
+#include "flight.h"
 #include <pthread.h>
 
 /* A nap is halved when half of a lane was full at its end, and doubled when nothing was: most wakes find work, and a thread that
@@ -12,6 +12,8 @@
 #define ATF_NAP_BEHIND_NS 10000u   /* full rings are left: only to let others have the lock */
 #define ATF_IDLE_AFTER_NS 1000000000u
 #define ATF_PASS_NS 20000000u      /* a pass over one process: every other one needs its heartbeat */
+#define ATF_SETTLE_NS 10000000u    /* while a window waits to be completed, they are read this often */
+#define ATF_BEHIND_NS 2000000000u  /* a drain that is behind for so long decides with what it has seen */
 #define ATF_FLUSH_NS 250000000u  /* rings that are not full are read this often, for those who watch */
 
 /* `lock` guards the list and everything behind it; the thread holds it during a pass and gives it up to nap. */
@@ -24,6 +26,7 @@ typedef struct atf_engine {
     uint32_t n, room;
     uint64_t cpu_ns; /* of the thread, so far */
     uint64_t flush_ns;
+    atf_flight *flight; /* NULL: everything is kept */
     int paused;              /* stopped by fork(), to be started again */
     struct atf_engine *next; /* list of all */
 } atf_engine;
@@ -38,6 +41,9 @@ void atf_engine_fork_waits(int wait);
 int atf_engine_add(atf_engine *e, atf_source *s);
 /* Final pass for one source; then it is no longer in the list, and the caller owns it. */
 void atf_engine_finish(atf_engine *e, atf_source *s, int dead);
+/* Everything that is committed now is seen, and windows that are over are completed. */
+void atf_engine_settle(atf_engine *e);
+void atf_engine_rules_changed(atf_engine *e); /* under its lock: functions are to be named again */
 void atf_engine_drop(atf_engine *e, atf_source *s); /* in a forked child only: the files are the parent's */
 
 /* Copies of the numbers of one source and of its outputs (malloc'd, *n of them), between two passes. e: NULL when the

@@ -1,14 +1,13 @@
 /* One thread from its rings to its files: order, loss, and the links between events and details. See source.h and lane.h. */
+#include "flight.h"
 #include "lane.h"
-#include "source.h"
 #include <string.h>
 
 /* ---------------------------------------------------------------- staging */
 /* Writes what is staged: details first, because a detail without its event is cut at recovery. */
-static void flush(atf_source *s, atf_output *o)
+void atf_output_write(atf_source *s, atf_output *o)
 {
     atf_writer *w = &o->w;
-    if (!s->staged) return;
     uint64_t base = w->events, n = s->staged;
     int refused = 0;
     if (s->staged_details) {
@@ -41,6 +40,7 @@ static void flush(atf_source *s, atf_output *o)
             atf_writer_cut_details(w, bytes - at, details - keep, last);
             o->details_lost += details - keep;
         }
+        if (s->flight && s->flight->keep == ATF_KEEP_DETAILS) o->details_lost += atf_history_cut(&s->flight->store, &o->history, base + written);
         for (uint64_t i = written; i < n; i++) { /* the next GAP tells it, and what a refused GAP told */
             const atf_event *e = &s->stage[i];
             o->pending_lost += e->event_kind == ATF_GAP ? e->function_id : 1;
@@ -53,6 +53,12 @@ static void flush(atf_source *s, atf_output *o)
     s->bytes += written * sizeof(atf_event) + s->staged_bytes;
     s->staged = s->staged_details = 0;
     s->staged_bytes = 0;
+}
+
+static void flush(atf_source *s, atf_output *o)
+{
+    if (s->staged && s->flight) atf_flight_see(s, o);
+    if (s->staged) atf_output_write(s, o);
 }
 
 static void stage_gap(atf_source *s, atf_output *o, uint64_t count, uint32_t reason, uint64_t ns)
@@ -210,7 +216,7 @@ void atf_output_put(atf_source *s, atf_output *o, uint64_t seq, const atf_event 
 
 void atf_output_finish(atf_source *s, atf_output *o, uint64_t produced)
 {
-    if (o->w.index_fd >= 0) {
+    if (o->w.index_fd >= 0 || (s->flight && s->flight->keep == ATF_KEEP_WINDOWS)) {
         if (produced < o->expected) produced = o->expected;
         if (o->pending_lost || produced > o->expected) note_loss(s, o, produced, o->last_ns);
         flush(s, o);

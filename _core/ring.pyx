@@ -31,7 +31,7 @@ cdef extern from "bench.h" nogil:
 cdef extern from "engine.h" nogil:
     ctypedef struct atf_output:
         uint64_t expected
-        uint64_t lost[5]
+        uint64_t lost[8]
     ctypedef struct atf_source:
         atf_output **outputs
         uint32_t n_outputs

@@ -1,5 +1,5 @@
 /* One recorded process: its threads in turn, its global lane, its slots. See source.h and lane.h. */
-#include "source.h"
+#include "flight.h"
 #include "lane.h"
 #include <errno.h>
 #include <stdio.h>
@@ -62,6 +62,8 @@ atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid)
     atf_output *o = s->outputs[number];
     if (o && o->w.index_fd >= 0) return o;
     if (o && (o->finished || o->refused)) return o;
+    int later = s->flight && s->flight->keep == ATF_KEEP_WINDOWS; /* its files are made when something is kept */
+    if (o && later) return o;
     if (!o) {
         o = calloc(1, sizeof *o);
         if (!o) return NULL;
@@ -77,6 +79,7 @@ atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid)
                 o->expected = o->w.events - gaps + lost;
                 o->last_ns = o->w.time_end_ns;
                 o->lost[ATF_GAP_EXHAUSTED] = lost;
+                o->opened = 1;
                 return o;
             }
             if (r < 0) {
@@ -87,7 +90,9 @@ atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid)
             }
         }
     }
+    if (later) return o;
     if (atf_writer_open(&o->w, s->dir, number, tid) != 0) s->disk_error = o->w.error;
+    else o->opened = 1;
     return o;
 }
 
@@ -117,10 +122,14 @@ int atf_source_open(atf_source *s, atf_control *c, atf_registry *r, atf_global_l
 void atf_source_close(atf_source *s)
 {
     for (uint32_t i = 0; i < s->n_outputs; i++) {
-        if (s->outputs[i]) atf_writer_drop(&s->outputs[i]->w);
+        if (s->outputs[i]) {
+            atf_writer_drop(&s->outputs[i]->w);
+            free(s->outputs[i]->watch);
+        }
         free(s->outputs[i]);
     }
     free(s->outputs);
+    atf_functions_clear(&s->functions);
     free(s->seen);
     free(s->stage);
     free(s->stage_details);

@@ -2,6 +2,8 @@
  * Everything here runs on the drain's thread. Never includes Python.h. */
 #ifndef ATF_SOURCE_H
 #define ATF_SOURCE_H
+#include "history.h"
+#include "policy.h"
 #include "timescale.h"
 #include "writer.h"
 
@@ -16,8 +18,15 @@ typedef struct atf_output {
     uint32_t refused;              /* files of a dead recorder are there and cannot be gone on with: they and the rings stay as they are */
     uint64_t expected, last_ns;
     uint64_t pending_lost;         /* refused by the disk, not yet told by a GAP */
-    uint64_t lost[5];              /* by gap reason */
+    uint64_t lost[8];              /* by gap reason */
     uint64_t details_lost, orphans;
+    /* the flight recorder's */
+    atf_history history;           /* seen, and neither kept nor forgotten yet */
+    atf_watch *watch;              /* NULL: no rule about durations */
+    uint64_t unkept;               /* events that were forgotten since the last one in the file */
+    uint64_t details_unkept;
+    uint32_t in_flight, opened;    /* in its list; the files were made */
+    struct atf_output *kept_next;
     atf_writer w;
     char name[48];
 } atf_output;
@@ -38,6 +47,10 @@ typedef struct atf_source {
     int disk_error;       /* the last errno, 0: none */
     uint64_t events, bytes, writes;
     uint32_t refused;     /* outputs that are */
+    struct atf_flight *flight; /* the engine's; NULL: everything is written as it comes */
+    atf_functions functions;   /* of this process, as its rules name them */
+    uint64_t named_ns;         /* functions that were called before this are named */
+    uint32_t last_detail_index;
     uint64_t next_anchor_ticks;
     atf_timescale scale;
     /* staging; events and details leave it together */
@@ -67,6 +80,7 @@ uint32_t atf_output_drain(atf_source *s, atf_output *o, uint64_t below, int peek
 void atf_output_put(atf_source *s, atf_output *o, uint64_t seq, const atf_event *e); /* one event out of the global lane */
 uint64_t atf_output_ns(atf_source *s, atf_output *o, uint64_t ticks);
 void atf_output_finish(atf_source *s, atf_output *o, uint64_t produced);
+void atf_output_write(atf_source *s, atf_output *o); /* what is staged, as it is */
 int atf_source_drain_global(atf_source *s);
 atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid);
 const uint8_t *atf_link_find(atf_source *s, atf_output *o, uint32_t number, int *flush);

@@ -163,6 +163,51 @@ int atf_writer_finish(atf_writer *w)
     return w->error ? -1 : 0;
 }
 
+int atf_writer_reopen(atf_writer *w)
+{
+    w->index_fd = open_file(w, "index.atf", O_RDWR);
+    if (w->index_fd >= 0 && w->details) w->detail_fd = open_file(w, "detail.atf", O_RDWR);
+    int bad = w->index_fd < 0 || (w->details && w->detail_fd < 0);
+    if (!bad) bad = ftruncate(w->index_fd, (off_t)(HEADER + w->events * sizeof(atf_event))) != 0;
+    if (!bad && w->details) bad = ftruncate(w->detail_fd, (off_t)(HEADER + w->detail_bytes)) != 0;
+    w->reserved = 0;
+    if (!bad) return 0;
+    w->error = errno;
+    atf_writer_drop(w);
+    return -1;
+}
+
+int atf_writer_link(atf_writer *w, const void *records, uint64_t n, uint32_t first, atf_event *room, uint32_t events)
+{
+    const uint8_t *at = records;
+    atf_detail_record r;
+    for (uint64_t i = 0; i < n;) {
+        /* A run of events that lie near each other is read, changed and written at once. */
+        memcpy(&r, at, sizeof r);
+        uint32_t from = r.index_seq, last = from;
+        const uint8_t *ahead = at;
+        uint64_t k = i;
+        for (; k < n; k++, ahead += r.total_length) {
+            memcpy(&r, ahead, sizeof r);
+            if (r.index_seq - from >= events || r.index_seq - last > 512) break;
+            last = r.index_seq;
+        }
+        uint64_t bytes = (uint64_t)(last - from + 1) * sizeof *room, offset = HEADER + (uint64_t)from * sizeof *room, done;
+        ssize_t got = pread(w->index_fd, room, bytes, (off_t)offset);
+        if (got != (ssize_t)bytes) {
+            w->error = got < 0 ? errno : EIO;
+            return -1;
+        }
+        for (; i < k; i++, at += r.total_length) {
+            memcpy(&r, at, sizeof r);
+            room[r.index_seq - from].detail_seq = first + (uint32_t)i;
+        }
+        w->error = write_all(w->index_fd, room, bytes, offset, &done);
+        if (w->error) return -1;
+    }
+    return 0;
+}
+
 void atf_writer_drop(atf_writer *w)
 {
     if (w->index_fd >= 0) close(w->index_fd);

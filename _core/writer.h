@@ -27,6 +27,13 @@ int atf_writer_resume(atf_writer *w, const char *dir, uint32_t number, uint64_t 
 uint64_t atf_writer_events(atf_writer *w, const atf_event *events, uint64_t n);
 int atf_writer_details(atf_writer *w, const void *records, uint64_t bytes, uint64_t n, uint32_t first_index, uint32_t last_index);
 
+/* Leads events that are in the file to details that are: n records of detail.atf, the first of which has the number `first`.
+ * `room`: memory for this many events. 0 or -1. */
+int atf_writer_link(atf_writer *w, const void *records, uint64_t n, uint32_t first, atf_event *room, uint32_t events);
+
+/* Opens files again that atf_writer_finish completed: their footers go. 0 or -1. */
+int atf_writer_reopen(atf_writer *w);
+
 /* Takes back the last details: those of events that the disk refused. */
 void atf_writer_cut_details(atf_writer *w, uint64_t bytes, uint64_t n, uint32_t last_index);
 
