@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+import numpy as np
+
 from atf._core.shm import Segments
 
 REASONS: dict[int, str]
@@ -24,6 +26,9 @@ class Source:
     def totals(self) -> dict[str, Any]:
         """{"events", "bytes", "writes", "disk_error", "refused"} so far; disk_error: text of the last refusal, or None; refused:
         threads whose files are there and cannot be gone on with (resume only), their rings are left as they are."""
+    def name_functions(self, ids: np.ndarray, masks: np.ndarray, until_ns: int) -> None:
+        """Tell which rules speak of functions: for each id (uint64, shape (N,)) the bits of these rules (uint32). Calls that came
+        before their function was named are marked now. until_ns: functions called before this moment have been named."""
     def threads(self) -> list[dict[str, Any]]:
         """What stands in the files, per thread, ordered by thread number; lost: {reason: records}, times in ns."""
 
@@ -34,6 +39,22 @@ class Drain:
     """
 
     def __new__(cls, flush_ns: int | None = None) -> Drain: ...
+    def flight(self, keep: str, pre_ns: int, post_ns: int, history_bytes: int) -> None:
+        """Keep only what lies in windows around marks, ``details`` of every event or ``windows`` of everything. Before the first
+        process is added. SessionError, UsageError."""
+    def rules(self, rules: list[tuple[str, str, int]]) -> int:
+        """Replace the policy: (kind, text, threshold_ns), kinds as in RULES. Returns its version; functions must be named again."""
+    def mark(self, ns: int | None = None, rule: int = 0) -> None:
+        """Keep what lies around a moment (CLOCK_BOOTTIME, ns; default now)."""
+    def keep(self, start_ns: int, end_ns: int, rule: int = 0) -> None:
+        """Keep what lies between two moments, both included."""
+    def settle(self) -> None:
+        """See everything that is committed now, and complete the windows that are over."""
+    def windows(self) -> list[dict[str, Any]]:
+        """The windows so far, in order: start_ns, end_ns, mark_ns, marks, rule, version, settled_ns (None: not in the files whole)."""
+    @property
+    def history(self) -> dict[str, int]:
+        """bytes, used, most, cut_items, marks: of the memory for what is not decided yet."""
     def start(self) -> None:
         """Start the thread (again, after a fork); nothing when it runs. SessionError when there can be none."""
     def join(self) -> None:

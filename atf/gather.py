@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from atf import runtime
 from atf._core import drain, segment
 from atf._core.errors import AtfError, OutputError
 from atf.manifest import Manifest, new_process_directory
+
+if TYPE_CHECKING:
+    from atf.flight import Flight
 
 COUNTERS = ("mode_transitions", "fallback_events", "slotless_threads", "global_dropped", "spares_most")
 ROOM_BYTES = 1 << 18  # for the manifest and the ends of files
@@ -25,6 +28,7 @@ class Process:
         self.segments, self.source, self.manifest = segments, source, manifest
         self._names = 0
         self._written = 0.0
+        self.flight: Flight | None = None
 
     def gone(self) -> bool:
         """The process ended, or replaced itself by another program: nobody but us is attached."""
@@ -33,8 +37,11 @@ class Process:
     def take_names(self) -> bool:
         """Fetch new names from the log; whether there were any."""
         assert self.segments.segments is not None
+        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) if self.flight else 0
         self._names, names = self.segments.segments.names(self._names)
         self.manifest.add_names(names)
+        if self.flight:
+            self.flight.named(self.source, names, now_ns)
         return bool(names)
 
     def write_manifest(self, status: str) -> None:
@@ -49,6 +56,9 @@ class Process:
         if info["names_lost"]:
             self.manifest.values["names_lost"] = info["names_lost"]
         self.manifest.values["counters"] = {key: info[key] for key in COUNTERS}
+        if self.flight:
+            self.manifest.values["windows"] = self.flight.windows()
+            self.manifest.values["flight"] = self.flight.summary()
         self.manifest.write()
         self._written = time.monotonic()
 
@@ -86,10 +96,13 @@ def _need_room(path: str, size: int) -> None:
 class Gatherer:
     """Drains every process that announces itself in a runtime session directory."""
 
-    def __init__(self, output: str, session: str | None, level: str = "returns", resume: bool = False, follow: bool = True):
+    def __init__(self, output: str, session: str | None, level: str = "returns", resume: bool = False, follow: bool = True, flight: Flight | None = None):
         self.output, self.session, self.level, self.resume = output, session, level, resume
         self.follow = follow  # False: processes that announce themselves there are not ours to drain
         self.drain = drain.Drain()
+        self.flight = flight
+        if flight:
+            flight.open(self.drain)
         self.live: dict[str, Process] = {}
         self.done: list[Process] = []
         self.errors: list[str] = []
@@ -124,6 +137,7 @@ class Gatherer:
         if process.file:
             found = {key: value for key, value in values.items() if key != "file"}
             runtime.write(process.file, {**found, "directory": path})  # a recovery finds its files by this
+        process.flight = self.flight
         self.drain.add(source)
         self._guarded(process, "recording")
         return process
@@ -139,6 +153,11 @@ class Gatherer:
                 # A file that is made in the same tick of the directory's clock would be missed: look again next time.
                 self._scanned = changed if time.time_ns() - changed > 50_000_000 else 0
                 self.scan()
+        if self.flight:
+            self.flight.poll()
+            for process in self.live.values():
+                if self.flight.asks_for_names:
+                    process.take_names()
         for key, process in list(self.live.items()):
             if process.gone():
                 self.complete(key, dead=True)
@@ -204,8 +223,14 @@ class Gatherer:
     def complete(self, key: str, dead: bool, status: str = "complete") -> None:
         """Everything that a process committed goes to its files; its segments are removed."""
         process = self.live.pop(key)
+        if self.flight:
+            self._last_marks(process, dead)
         self.drain.finish(process.source, dead=dead)
+        if self.flight and not self.live:
+            self.flight.ended_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self._guarded(process, status)
+        if self.flight:
+            self.flight.left(process.source)
         if process.source.totals["refused"]:
             self.kept += 1
             self.complain(f"{process.manifest.path}: {process.source.totals['disk_error']}; run `atf recover` again when its files can be written")
@@ -215,6 +240,19 @@ class Gatherer:
                 _unlink(process.file)
         process.segments.detach()
         self.done.append(process)
+
+    def _last_marks(self, process: Process, dead: bool) -> None:
+        """Marks that come with a process's end reach back to what it wrote before."""
+        assert self.flight and process.segments.segments is not None
+        process.take_names()
+        if dead and self.flight.wants_crash and self.ended_by_signal(process):
+            self.flight.mark("crash")
+        self.drain.settle()  # whatever marks in what it left, and in what others wrote meanwhile, is seen before it goes
+
+    def ended_by_signal(self, process: Process) -> bool:
+        """Whether a process that is gone was killed: it never took its leave."""
+        assert process.segments.segments is not None
+        return process.segments.segments.info["state"] == "recording"
 
     def stop(self) -> None:
         """Recording is over for every process, running ones too, and none begins any more."""
@@ -232,6 +270,8 @@ class Gatherer:
             process.segments.segments.stop()
         if any(process.pid != os.getpid() for process in self.live.values()):
             time.sleep(0.002)  # a record that another process was writing when the word changed is complete by then
+        if self.flight and self.live:
+            self.drain.settle()  # marks of any process reach into all of them
         for key, process in list(self.live.items()):
             self.complete(key, dead=process.gone())
 

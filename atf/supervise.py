@@ -8,13 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from atf import runtime
 from atf._core.errors import AtfError, UsageError
 from atf._core.segment import library_path, process_start
 from atf.gather import Gatherer
 from atf.manifest import new_session_directory
+
+if TYPE_CHECKING:
+    from atf.flight import Flight
 
 PASSED_ON = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot")
@@ -42,7 +45,7 @@ class Running(Protocol):
 class Supervisor:
     """One run of ``atf record``."""
 
-    def __init__(self, command: list[str], out: str, config: dict[str, str]):
+    def __init__(self, command: list[str], out: str, config: dict[str, str], flight: Flight | None = None):
         self.command = self._command_line(command)
         self.path = new_session_directory(out)
         values = {
@@ -57,7 +60,8 @@ class Supervisor:
         except BaseException:
             self._discard()
             raise
-        self.gatherer = Gatherer(self.path, self.session, config.get("level", "returns"))
+        self.gatherer = Gatherer(self.path, self.session, config.get("level", "returns"), flight=flight)
+        self.flight = flight
         self.stopping: str | None = None
         self.status: int | None = None
         self.code: int | None = None  # as waitpid tells it: minus the number of the signal that killed the program
@@ -78,7 +82,7 @@ class Supervisor:
         duration_s: recording ends then, the program goes on. tick is called a few times a second.
         UsageError when the program cannot be started. From the main thread only.
         """
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._heard())
         try:
             process = self._process = self._spawn(before)
         except BaseException:
@@ -99,12 +103,16 @@ class Supervisor:
                     self._guarded(recorded.set_exit, code)
         finally:
             self._guarded(self.gatherer.close)
-            while signal.sigtimedwait({*PASSED_ON, signal.SIGCHLD}, 0) is not None:
+            while signal.sigtimedwait(self._heard(), 0) is not None:
                 pass  # they came for a program that is over
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if not self.gatherer.done:
             self._discard()
         return self.status
+
+    def _heard(self) -> set[int]:
+        """Signals that are fetched while the program runs."""
+        return {*PASSED_ON, signal.SIGCHLD, *(self.flight.signals() if self.flight is not None else ())}
 
     def _spawn(self, mask: set[int]) -> Running:
         """Start the program; mask: the signal mask that it gets. UsageError when it cannot be started."""
@@ -137,8 +145,10 @@ class Supervisor:
             nap = 0.002 if now - started < 0.5 else 0.02
             if duration_s is not None and self.stopping is None:
                 nap = min(nap, max(started + duration_s - now, 0.0002))
-            caught = signal.sigtimedwait({*PASSED_ON, signal.SIGCHLD}, nap)
-            if caught is not None and caught.si_signo != signal.SIGCHLD:
+            caught = signal.sigtimedwait(self._heard(), nap)
+            if caught is not None and self.flight is not None and caught.si_signo in self.flight.signals():
+                self.flight.mark("signal", number=caught.si_signo)
+            elif caught is not None and caught.si_signo != signal.SIGCHLD:
                 self._pass_on(process, caught.si_signo, from_terminal=caught.si_code > 0)
 
     def _guarded(self, work: Callable[..., Any], *arguments: Any) -> None:

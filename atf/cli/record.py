@@ -9,6 +9,7 @@ from typing import Any
 from atf.cli import text
 from atf.cli.attach import add_modules, hooks_line, native_summary, wanted_modules
 from atf.cli.common import DEFAULT_ROOT, duration_ns, print_json
+from atf.cli.flight import add_flight, wanted_flight
 
 
 def add_parser(subparsers: Any) -> None:
@@ -25,6 +26,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--include", action="append", default=[], metavar="GLOB", help=what)
     parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="none whose name fits; repeatable")
     add_modules(parser)
+    add_flight(parser)
     parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow Python child processes (default: yes)")
     parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="end the recording after e.g. 10s; the program goes on")
     parser.add_argument("--ring-size", metavar="SIZE", help="ring memory of one thread, e.g. 32M (default: 8M)")
@@ -60,9 +62,9 @@ def run(args: argparse.Namespace) -> int:
         from atf.native.spawn import NativeSupervisor
 
         refuse_python(words)
-        supervisor = NativeSupervisor(words, args.out, config, wanted_modules(args), args.include, args.exclude)
+        supervisor = NativeSupervisor(words, args.out, config, wanted_modules(args), args.include, args.exclude, wanted_flight(args))
     else:
-        supervisor = Supervisor(words, args.out, config)
+        supervisor = Supervisor(words, args.out, config, wanted_flight(args))
     live = not args.quiet and not args.json and sys.stderr.isatty()
     status = supervisor.run(None if args.duration is None else args.duration / 1e9, StatusLine() if live else None)
     if live:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atf import runtime
 from atf._core import segment
@@ -19,6 +19,9 @@ from atf.native.begin import begin, check_level
 from atf.native.elf import ElfFile
 from atf.native.modules import choose_modules, of_process, traceable
 from atf.native.process import NativeProcess
+
+if TYPE_CHECKING:
+    from atf.flight import Flight
 
 STOPPERS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 START_S = 30.0  # an agent that has not answered by then is told as such
@@ -35,6 +38,7 @@ class Attachment:
         modules: Iterable[str] = ("main",),
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
+        flight: Flight | None = None,
     ):
         self.agent = injector.agent_file()
         injector.require()
@@ -52,7 +56,7 @@ class Attachment:
         except BaseException:
             shutil.rmtree(self.path, ignore_errors=True)
             raise
-        self.gatherer = Gatherer(self.path, self.session, config.get("level", "returns"))
+        self.gatherer = Gatherer(self.path, self.session, config.get("level", "returns"), flight=flight)
         self.process: NativeProcess | None = None
         self.stopping: str | None = None
 

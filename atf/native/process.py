@@ -10,6 +10,7 @@ import numpy as np
 
 from atf._core import segment
 from atf._core.errors import InjectionError, TargetGone
+from atf.flight import FOREVER
 from atf.gather import Process
 from atf.native import plan as plans
 from atf.native.choice import Chosen, Module
@@ -20,6 +21,7 @@ class NativeProcess(Process):
     """A process whose agent works by a plan."""
 
     plan: plans.Plan | None = None
+    _told = False
 
     def gone(self) -> bool:
         """Ended, or replaced by another program; before the agent is in, nobody is attached to the segments yet."""
@@ -41,6 +43,11 @@ class NativeProcess(Process):
 
     def take_names(self) -> bool:
         """Functions have their names from the plan, threads from the agent: there is no log."""
+        if self.flight is not None and self.plan is not None and not self._told:
+            self._told = True
+            names = [(1, module.id, 0, module.name, "") for module in self.plan.modules]
+            names += [(2, module.function_id(one), 0, one.name, "") for module in self.plan.modules for one in module.chosen]
+            self.flight.named(self.source, names, FOREVER)
         return False
 
     def name_everything(self, plan: plans.Plan) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from atf._core.errors import AtfError, UsageError
 from atf.native import injector, plan
@@ -14,6 +15,9 @@ from atf.native.elf import ElfFile
 from atf.native.modules import choose_modules, find_program, of_program, traceable
 from atf.native.process import NativeProcess
 from atf.supervise import Running, Supervisor
+
+if TYPE_CHECKING:
+    from atf.flight import Flight
 
 
 class NativeSupervisor(Supervisor):
@@ -30,6 +34,7 @@ class NativeSupervisor(Supervisor):
         modules: Iterable[str] = ("main",),
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
+        flight: Flight | None = None,
     ):
         self.agent = injector.agent_file()
         check_level(config.get("level", "returns"))
@@ -41,7 +46,7 @@ class NativeSupervisor(Supervisor):
         self.modules = choose_modules(self.program, libraries, modules, include, exclude)
         self.config = config
         self.process: NativeProcess | None = None
-        super().__init__(command, out, config)
+        super().__init__(command, out, config, flight)
 
     def _command_line(self, words: list[str]) -> list[str]:
         return words

@@ -234,7 +234,7 @@ def test_symbols_that_get_their_name_late(session, tmp_path):
     flight.source.name_functions(np.array(list(ids.values()), np.uint64), np.array([name == "seek" for name in ids], np.uint32), FAR)
     (window,) = flight.end()
     ((_, index, details),) = flight.files()
-    assert [n for n in numbers(index, details)] == [None, 1, None, None, None, None]
+    assert numbers(index, details) == [None, 1, None, None, None, None]
     assert window["rule"] == 0 and window["marks"] >= 1
 
 
