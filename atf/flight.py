@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atf._core.errors import UsageError
-from atf.triggers import Trigger, next_clock_window
+from atf._core.errors import SessionError, UsageError
+from atf.triggers import Trigger, next_clock_window, parse_all
 
 if TYPE_CHECKING:
     from atf._core.drain import Drain, Source
@@ -134,6 +134,28 @@ class Flight:
                 opens, closes = round(begin * 1e9) + shift, round(finish * 1e9) + shift
                 self._opened[one] = finish
             self.drain.keep(max(opens - self.pre_ns, 0), closes + self.post_ns, rule)
+
+    # ---- asked by others
+    def commands(self, output: str) -> dict[str, Any]:
+        """What ``atf control`` and ``atf snapshot`` ask for."""
+
+        def triggers(said: dict[str, Any]) -> dict[str, Any]:
+            version = self.replace(parse_all(said.get("triggers", [])))
+            return {"version": version, "triggers": [one.said for one in self.triggers]}
+
+        def snapshot(said: dict[str, Any]) -> dict[str, Any]:
+            now = boot_ns()
+            self.mark("snapshot", now)
+            return {**window({"atNs": now}), "path": output}
+
+        def window(said: dict[str, Any]) -> dict[str, Any]:
+            at = int(said["atNs"])
+            for one in self.windows():
+                if one["startNs"] <= at <= one["endNs"]:
+                    return {**one, "markNs": at}
+            raise SessionError(f"no window lies around {at}")
+
+        return {"triggers": triggers, "snapshot": snapshot, "window": window}
 
     # ---- what came of it
     def windows(self) -> list[dict[str, Any]]:

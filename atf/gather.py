@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from atf import runtime
+from atf import control, runtime
 from atf._core import drain, segment
 from atf._core.errors import AtfError, OutputError
 from atf.manifest import Manifest, new_process_directory
@@ -101,8 +101,10 @@ class Gatherer:
         self.follow = follow  # False: processes that announce themselves there are not ours to drain
         self.drain = drain.Drain()
         self.flight = flight
+        self.commands: dict[str, control.Handler] = {}  # what another process may ask of this recorder
         if flight:
             flight.open(self.drain)
+            self.commands.update(flight.commands(self.output))
         self.live: dict[str, Process] = {}
         self.done: list[Process] = []
         self.errors: list[str] = []
@@ -195,6 +197,7 @@ class Gatherer:
 
     def _hear(self) -> None:
         assert self.session
+        control.answer(self.session, self.commands)
         for name in os.listdir(self.session):
             if name.endswith(".error"):
                 path = os.path.join(self.session, name)

@@ -62,11 +62,13 @@ class Supervisor:
             raise
         self.gatherer = Gatherer(self.path, self.session, config.get("level", "returns"), flight=flight)
         self.flight = flight
+        self.gatherer.commands["stop"] = self._asked_to_stop
         self.stopping: str | None = None
         self.status: int | None = None
         self.code: int | None = None  # as waitpid tells it: minus the number of the signal that killed the program
         self._process: Running | None = None
         self._interrupts = 0
+        self._wanted: str | None = None  # why the recording is to end
 
     def _command_line(self, words: list[str]) -> list[str]:
         return command_line(words)
@@ -137,7 +139,9 @@ class Supervisor:
             now = time.monotonic()
             if self.stopping is None:
                 self._guarded(self.gatherer.poll)
-                if duration_s is not None and now - started >= duration_s:
+                if self._wanted is not None:
+                    self.stop(self._wanted)
+                elif duration_s is not None and now - started >= duration_s:
                     self.stop("duration")
             if tick is not None and now - ticked > 0.25:
                 ticked = now
@@ -157,6 +161,10 @@ class Supervisor:
             work(*arguments)
         except (AtfError, OSError) as error:
             self.gatherer.complain(str(error))
+
+    def _asked_to_stop(self, said: dict[str, Any]) -> dict[str, Any]:
+        self._wanted = "control"  # not from within the poll that hears it
+        return {}
 
     def stop(self, reason: str) -> None:
         """End the recording; the program runs on."""

@@ -57,6 +57,7 @@ class Attachment:
             shutil.rmtree(self.path, ignore_errors=True)
             raise
         self.gatherer = Gatherer(self.path, self.session, config.get("level", "returns"), flight=flight)
+        self.gatherer.commands["stop"] = self._asked_to_stop
         self.process: NativeProcess | None = None
         self.stopping: str | None = None
 
@@ -89,6 +90,10 @@ class Attachment:
             if isinstance(error, TargetError) or segment.alive(self.pid):
                 raise
             raise TargetGone(f"process {self.pid} ended while the agent was brought in") from error
+
+    def _asked_to_stop(self, said: dict[str, Any]) -> dict[str, Any]:
+        self.stopping = "control"
+        return {}
 
     def _watch(self, duration_s: float | None, tick: Callable[[Any], None] | None) -> None:
         started = ticked = time.monotonic()
