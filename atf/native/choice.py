@@ -24,10 +24,6 @@ _RULES = (
     (r"_?_?(get|set|swap|make)context|__start_context|__makecontext", "switches stacks"),
     (r"__restore(_rt)?|__kernel_rt_sigreturn", "signal return: not a function"),
     (
-        r"_*(w?mem|str|st[pr]n?|wcs|b?zero)\w*_(sse\d|ssse3|avx\d*|evex\d*|erms|unaligned|rtm|no_simd)\w*",
-        "hand-written code that others jump into",
-    ),
-    (
         r"_start|_init|_fini|__libc_csu_(init|fini)|_dl_relocate_static_pie|frame_dummy|(de)?register_tm_clones|__do_global_(d|c)tors_aux|call_weak_fn",
         "startup code",
     ),
