@@ -43,7 +43,7 @@ def test_what_leads_into_the_first_bytes_is_seen(bench, program):
     """FORBIDDEN: another output than without the agent."""
     functions = {name: where for name, where in symbols(program).items() if name in CALLED or name in INSIDE or name == "main"}
     modules = [Module(str(program), functions, 1)]
-    ran = bench.run(program, modules=modules)
+    ran = bench.run(program, modules=modules, timeout=10)
     assert (ran.status, ran.out, ran.err) == bench.plain(program)
     expected = {name: why for name, why in {**CALLED, **INSIDE}.items() if why}
     assert ran.plan.refused() == expected
@@ -59,7 +59,7 @@ def test_a_chosen_function_is_safe_from_all_others(bench, program):
     for name, why in CALLED.items():
         if why not in ("branched", "table"):
             continue
-        ran = bench.run(program, only={name})
+        ran = bench.run(program, only={name}, timeout=10)
         assert (ran.status, ran.out) == bench.plain(program)[:2]
         assert ran.plan.refused() == {name: why}
 
