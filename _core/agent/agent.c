@@ -2,7 +2,6 @@
 #include "hooks.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -146,24 +145,4 @@ ATF_PUBLIC int atf_agent_stop(void)
     atf_agent_quiet(quiet);
     pthread_mutex_unlock(&atf_agent_lock);
     return error;
-}
-
-/* LD_PRELOAD: as if the program had been started without us. */
-__attribute__((constructor)) static void preloaded(void)
-{
-    const char *plan = getenv("ATF_AGENT"), *before = getenv("LD_PRELOAD");
-    if (!plan) return;
-    char path[4096];
-    snprintf(path, sizeof path, "%s", plan);
-    unsetenv("ATF_AGENT");
-    if (before) {
-        const char *rest = before + strcspn(before, ": ");
-        rest += strspn(rest, ": ");
-        if (*rest) {
-            char *copy = strdup(rest);
-            if (copy) setenv("LD_PRELOAD", copy, 1);
-            free(copy);
-        } else unsetenv("LD_PRELOAD");
-    }
-    atf_agent_start(path);
 }

@@ -1,5 +1,5 @@
 /* Builds the stubs of what is loaded and puts its hooks in, now and whenever the loader brings something; the agent's own hooks too. */
-#include "hooks.h"
+#include "sweep.h"
 #include <link.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +35,7 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
     if (!m->hooks) m->hooks = calloc(count ? count : 1, sizeof(atf_hook));
     else memset(m->hooks, 0, count * sizeof(atf_hook));
     atf_arena *arena = m->hooks ? atf_arena_new(m->loaded_low, m->loaded_high, count) : NULL;
+    uint8_t *led_to = arena ? atf_sweep(m, functions, count) : NULL;
     int entry_only = (m->plan->flags & ATF_PLAN_ENTRY_ONLY) || atf_shadow_stack();
     uint64_t busy_until = 0; /* bytes that the function before it changes */
     for (uint32_t i = 0; i < count; i++) {
@@ -47,11 +48,11 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         else if (f->state == ATF_FN_HOOKED || f->state == ATF_FN_HOOKED_ENTRY) m->plan->hooked--;
         else if (f->state == ATF_FN_REFUSED) m->plan->refused--;
         if (entry_only) flags |= STUB_ENTRY_ONLY;
-        if (!arena) why = ATF_WHY_REACH;
+        if (!led_to) why = ATF_WHY_REACH;
         else if (at < m->low || at + ATF_PATCH_BYTES > m->high || at + f->size > m->high) why = ATF_WHY_BOUNDS;
         else if (at < busy_until) why = ATF_WHY_OVERLAP;
         else if (agents_own((uint8_t *)at)) why = ATF_WHY_AGENT;
-        else if (f->size < ATF_PATCH_BYTES && i + 1 < count && functions[i + 1].vaddr < f->vaddr + ATF_PATCH_BYTES) why = ATF_WHY_SHORT;
+        else if (led_to[i]) why = led_to[i];
         else {
             uint64_t room = m->high - at;
             why = (uint32_t)atf_stub_build(arena, (uint8_t *)at, f->size, room > 4096 ? f->size + 32u : (uint32_t)room, f->function_id, flags, wrapper, &m->hooks[i]);
@@ -67,6 +68,7 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         m->plan->hooked++;
         list[n++] = &m->hooks[i];
     }
+    free(led_to);
     if (arena) atf_arena_close(arena);
     m->at->state = ATF_MODULE_LOADED;
     return n;
@@ -83,7 +85,7 @@ static uint32_t take(uint8_t *code, uint32_t size, void *wrapper, atf_hook *h)
 {
     atf_arena *arena = atf_arena_new((uint64_t)code & ~4095ull, ((uint64_t)code + size + 4095) & ~4095ull, 1);
     if (!arena) return 0;
-    int why = atf_stub_build(arena, code, size, size + 32, 0, 0, wrapper, h);
+    int why = atf_jumps_back(code, size) ? ATF_WHY_JUMP_BACK : atf_stub_build(arena, code, size, size + 32, 0, 0, wrapper, h);
     atf_arena_close(arena);
     if (why) h->stub = NULL;
     return !why;

@@ -2,12 +2,15 @@
 #ifndef ATF_AGENT_HOOKS_H
 #define ATF_AGENT_HOOKS_H
 #include "agent.h"
+#include <link.h>
 #include <pthread.h>
 
 typedef struct atf_module {
     atf_plan *plan;
     atf_plan_module *at;
     uint64_t low, high, loaded_low, loaded_high; /* executable bytes; all of it */
+    const ElfW(Phdr) *segments; /* as long as it is loaded */
+    int segment_count;
     atf_hook *hooks;    /* one for each function, stub NULL: refused */
     struct atf_module *next;
 } atf_module;

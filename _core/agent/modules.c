@@ -50,6 +50,7 @@ static int look_at(struct dl_phdr_info *info, size_t size, void *argument)
         return 0;
     }
     s->m->at->load_bias = info->dlpi_addr;
+    s->m->segments = info->dlpi_phdr, s->m->segment_count = info->dlpi_phnum;
     s->m->low = s->m->loaded_low = UINT64_MAX, s->m->high = s->m->loaded_high = 0;
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *p = &info->dlpi_phdr[i];

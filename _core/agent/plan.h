@@ -3,7 +3,7 @@
  * Little-endian, natural alignment, offsets in bytes from the file's start. Never includes Python.h.
  *
  *   atf_plan, then modules (atf_plan_module × module_count), functions (atf_plan_function × function_count,
- *   those of one module together), then texts (paths, zero-terminated) */
+ *   those of one module together, by address), then texts (paths, zero-terminated) */
 #ifndef ATF_PLAN_H
 #define ATF_PLAN_H
 #include <stddef.h>
@@ -95,7 +95,10 @@ enum atf_fn_reason {
     ATF_WHY_OVERLAP = 5,     /* the function before it needs these bytes (or the same code under another name) */
     ATF_WHY_BOUNDS = 6,      /* not inside executable memory of its module */
     ATF_WHY_AGENT = 7,       /* code that the agent itself stands on */
-    ATF_WHY_MODULE = 8       /* the module in memory is another build */
+    ATF_WHY_MODULE = 8,      /* the module in memory is another build */
+    ATF_WHY_BRANCHED = 9,    /* other code of the module branches into its first 5 bytes, or takes their address */
+    ATF_WHY_TABLE = 10,      /* a table of addresses (a switch, labels as values) leads there */
+    ATF_WHY_SHARED = 11      /* another function begins there, or it stands in the middle of another function */
 };
 
 typedef struct atf_plan_function {

@@ -2,12 +2,12 @@
 #include "plan.h"
 #include "x86_decode.h"
 
-/* Whether n bytes do nothing but fill: nops and int3. */
-static int padding(const uint8_t *p, uint32_t n)
+/* Whether n bytes do nothing but fill: nops, int3, zeros. */
+static int padding(const uint8_t *p, uint32_t n, uint32_t room)
 {
     atf_x86 x;
     for (uint32_t i = 0; i < n; i += x.length) {
-        if (!atf_x86_decode(p + i, 15, &x)) return 0;
+        if (!atf_x86_decode(p + i, room - i, &x)) return 0;
         uint32_t k = i;
         while (p[k] == 0x66 || p[k] == 0x2E) k++;
         if (p[k] != 0x90 && p[k] != 0xCC && !(p[k] == 0x0F && p[k + 1] == 0x1F) && p[k] != 0) return 0;
@@ -15,10 +15,8 @@ static int padding(const uint8_t *p, uint32_t n)
     return 1;
 }
 
-/* Looks for a direct branch of the function into the bytes that will be changed, its first excepted: a branch to the start is
- * as good as a tail call to itself. The sweep is linear; where it loses the instruction stream (data between code) it goes on a
- * byte later and still sees whatever looks like such a branch. */
-static int jumps_back(const uint8_t *code, uint32_t size)
+/* Linear; where it loses the instruction stream it goes on a byte later. */
+int atf_jumps_back(const uint8_t *code, uint32_t size)
 {
     atf_x86 x;
     for (uint32_t i = 0; i < size;) {
@@ -99,8 +97,7 @@ int atf_relocate(const uint8_t *code, uint32_t size, uint32_t room, uint8_t *out
         }
         from += x.length;
     }
-    if (from < ATF_PATCH_BYTES && !padding(code + from, ATF_PATCH_BYTES - from)) return ATF_WHY_SHORT;
-    if (jumps_back(code, size)) return ATF_WHY_JUMP_BACK;
+    if (from < ATF_PATCH_BYTES && !padding(code + from, ATF_PATCH_BYTES - from, room - from)) return ATF_WHY_SHORT;
     if (open) {
         out[to] = 0xE9;
         if (!put_relative(out + to + 1, code + from)) return ATF_WHY_REACH;

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import importlib
-import importlib.metadata
 import os
 import pathlib
 import platform
@@ -89,6 +88,8 @@ def packages() -> Iterator[Check]:
 
 
 def _version(name: str) -> str | None:
+    import importlib.metadata  # here, since every command would wait for it
+
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -17,12 +17,17 @@ def add_parser(subparsers: Any) -> None:
     help = "processes, threads, time, losses of a recording"
     parser = subparsers.add_parser("info", help=help, description="What was recorded, and what is missing.")
     add_common(parser)
+    parser.add_argument("--not-hooked", action="store_true", help="of native programs: the functions that carried no hook, each with the reason")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     with open_named(args) as trace:
         info = trace.info
+        if args.not_hooked:
+            from atf.cli.hooks import show
+
+            return show(info["path"], args.json)
         if args.json:
             print_json({**info, "threads": threads_json(trace)})
             return 0

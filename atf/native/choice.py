@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from atf._core.errors import NothingToTrace
 from atf.native.demangle import demangle, qualified
@@ -24,21 +25,17 @@ _RULES = (
     (r"_?_?(get|set|swap|make)context|__start_context|__makecontext", "switches stacks"),
     (r"__restore(_rt)?|__kernel_rt_sigreturn", "signal return: not a function"),
     (
-        r"_*(w?mem|str|st[pr]n?|wcs|b?zero)\w*_(sse\d|ssse3|avx\d*|evex\d*|erms|unaligned|rtm|no_simd)\w*",
-        "hand-written code that others jump into",
-    ),
-    (
         r"_start|_init|_fini|__libc_csu_(init|fini)|_dl_relocate_static_pie|frame_dummy|(de)?register_tm_clones|__do_global_(d|c)tors_aux|call_weak_fn",
         "startup code",
     ),
 )
 _NAMED = [(re.compile(pattern), why) for pattern, why in _RULES]
+_ANY = re.compile("|".join(pattern for pattern, _ in _RULES))  # most names fit none: one look is enough
 _FRAGMENT = re.compile(r"\.cold(\.\d+)?$|\.cold\b")
 _UNWINDER = re.compile(r"_Unwind_\w+|uw_\w+|execute_(cfa_program|stack_op)|__(de)?register_frame\w*|__g\w\w_personality_\w+|unwind_phase\w+|__frame_state_for")
 
 
-@dataclass(frozen=True)
-class Chosen:
+class Chosen(NamedTuple):
     """A function that is to be hooked; number: its place among all functions of its file, so that its id does not depend on the filters."""
 
     vaddr: int
@@ -79,6 +76,8 @@ class Globs:
         self.include, self.exclude = _one(include), _one(exclude)
 
     def wants(self, module: str, *names: str) -> bool:
+        if self.include is None and self.exclude is None:
+            return True
         texts = [text for name in names for text in (name, f"{module}::{name}")]
         if self.exclude is not None and any(map(self.exclude.match, texts)):
             return False
@@ -123,9 +122,8 @@ def _why_not(function: Function, unwinder: bool) -> str:
             return "a part of another function"
         if unwinder and _UNWINDER.fullmatch(name):
             return "unwinds the stack"
-        for pattern, why in _NAMED:
-            if pattern.fullmatch(name):
-                return why
+        if _ANY.fullmatch(name):
+            return next(why for pattern, why in _NAMED if pattern.fullmatch(name))
     if function.room < 5:
         return "shorter than 5 bytes up to the next code"
     return ""

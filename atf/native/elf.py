@@ -5,12 +5,11 @@ Sections and symbols are read by numpy straight from the mapped file: 35,000 sym
 
 from __future__ import annotations
 
-import dataclasses
 import mmap
 import os
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from atf._core.errors import TargetForeign, TargetGone
 from atf.native import ehframe
 
 MACHINES = {3: "x86 (32 bits)", 40: "ARM (32 bits)", 62: "x86_64", 183: "aarch64", 243: "RISC-V", 22: "s390x", 21: "ppc64"}
-FUNC, IFUNC = 2, 10
+NOTYPE, FUNC, IFUNC = 0, 2, 10
 SYMBOL = np.dtype([("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")])
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
@@ -37,8 +36,7 @@ class Section:
     link: int
 
 
-@dataclass(frozen=True)
-class Function:
+class Function(NamedTuple):
     """A function of a file: link-time address, bytes, name as the linker knows it (``sub_<address>`` where there is none)."""
 
     vaddr: int
@@ -186,15 +184,26 @@ class ElfFile:
             for function in self.symbols(table):
                 first = known.setdefault(function.vaddr, function)
                 if function.name != first.name:
-                    known[function.vaddr] = dataclasses.replace(first, aliases=(*first.aliases, function.name))
+                    known[function.vaddr] = first._replace(aliases=(*first.aliases, function.name))
         if self.stripped:
             separate = self.debug_file()
             if separate is not None:
                 known = {f.vaddr: f for f in reversed(ElfFile(separate).symbols(".symtab"))} | known
             self._add_frames(known)
-        bounds = [(s.address, s.address + s.size) for s in self.sections if s.flags & 4 and not s.name.startswith((".plt", ".init", ".fini"))]
-        ordered = [known[vaddr] for vaddr in sorted(known)]
-        return _sized([f for f in ordered if any(begin <= f.vaddr < end for begin, end in bounds)] if bounds else ordered, bounds)
+        bounds = sorted((s.address, s.address + s.size) for s in self.sections if s.flags & 4 and not s.name.startswith((".plt", ".init", ".fini")))
+        return _sized([known[vaddr] for vaddr in sorted(known)], bounds, self._labels())
+
+    def _labels(self) -> Any:
+        """Addresses of code that has a name but is called no function: hand-written assembly."""
+        code = np.array([bool(section.flags & 4) for section in self.sections] + [False])
+        found = [np.zeros(0, "<u8")]
+        for table in (".symtab", ".dynsym"):
+            section = self.section(table)
+            if section is not None and section.type != 8:
+                raw = np.frombuffer(self.data, SYMBOL, section.size // SYMBOL.itemsize, section.offset)
+                raw = raw[(raw["info"] & 15 == NOTYPE) & (raw["shndx"] < len(code) - 1)]
+                found.append(raw["value"][code[raw["shndx"]]])
+        return np.concatenate(found)
 
     def _add_frames(self, known: dict[int, Function]) -> None:
         section = self.section(".eh_frame")
@@ -224,14 +233,17 @@ def _rank(binding: Any) -> Any:
     return np.where(binding == 1, 0, np.where(binding == 2, 1, 2))
 
 
-def _sized(functions: list[Function], bounds: list[tuple[int, int]]) -> list[Function]:
-    """With the room that each has; symbols without a size (hand-written assembly) fill theirs."""
-    starts = [function.vaddr for function in functions] + [1 << 64]
-    found, at, bounds = [], 0, sorted(bounds)
-    for function, following in zip(functions, starts[1:]):
-        while at < len(bounds) and bounds[at][1] <= function.vaddr:
-            at += 1
-        end = bounds[at][1] if at < len(bounds) and bounds[at][0] <= function.vaddr else function.vaddr + function.size
-        room = min(end, following) - function.vaddr
-        found.append(dataclasses.replace(function, size=function.size or room, room=room))
+def _sized(functions: list[Function], bounds: list[tuple[int, int]], labels: Any) -> list[Function]:
+    """Those inside of code sections, with the room that each has; symbols without a size (hand-written assembly) fill theirs."""
+    starts = np.array([function.vaddr for function in functions], "<u8")
+    every = np.append(np.union1d(starts, labels), np.uint64((1 << 64) - 1))
+    following = every[np.searchsorted(every, starts, "right")].tolist()
+    section = (np.searchsorted(np.array([begin for begin, _ in bounds], "<u8"), starts, "right") - 1).tolist()
+    found = []
+    for function, next_start, at in zip(functions, following, section, strict=True):
+        vaddr, size, name, kind, named, aliases, _ = function
+        if bounds and (at < 0 or vaddr >= bounds[at][1]):
+            continue
+        room = min(bounds[at][1] if bounds else vaddr + size, next_start) - vaddr
+        found.append(Function(vaddr, size or room, name, kind, named, aliases, room))
     return found

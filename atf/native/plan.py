@@ -54,6 +54,9 @@ REASONS = {
     6: "not inside executable memory of its module",
     7: "the agent itself stands on it",
     8: "the module in memory is another build",
+    9: "other code branches into its first 5 bytes",
+    10: "a table of addresses leads into its first 5 bytes",
+    11: "shares its code with another function",
 }
 ERRORS = {
     1: "the plan could not be read; is its file system visible to the program?",

@@ -24,7 +24,7 @@ FUNCTION = struct.Struct("<QIIQII")
 assert (HEADER.size, MODULE.size, FUNCTION.size) == (160, 64, 32)
 LIVE, ENTRY_ONLY = 1, 2
 STATES = {1: "starting", 2: "active", 3: "detached", 4: "failed"}
-REASONS = ["", "short", "jump back", "instruction", "reach", "overlap", "bounds", "agent", "module"]
+REASONS = ["", "short", "jump back", "instruction", "reach", "overlap", "bounds", "agent", "module", "branched", "table", "shared"]
 # Return twice, run on the caller's stack, or are no functions of their own.
 NEVER = ("setjmp", "_setjmp", "__sigsetjmp", "sigsetjmp", "fork", "vfork", "clone", "swapcontext", "getcontext", "setcontext", "makecontext", "__restore_rt")
 

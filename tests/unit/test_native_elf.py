@@ -250,3 +250,19 @@ def test_damaged_unwind_tables_end_the_walk():
     assert list(ehframe.entries(common + moved, 0x1000)) == [], "the rest of another function"
     beginning = struct.pack("<IIiI", 0x10, 0x1C, 0x100 - 0x20, 0x40) + b"\0\x07\x10\0"
     assert list(ehframe.entries(common + beginning, 0x1000)) == [], "where a program begins"
+
+
+@needs_tools
+def test_a_name_that_is_no_function_bounds_the_one_before(tmp_path):
+    """Hand-written code is called by labels too: four bytes behind a function begins other code, whatever that is called."""
+    (tmp_path / "hand.s").write_text(
+        ".text\n.globl before\n.type before, @function\nbefore: mov %edi, %eax\nret\nnop\n.size before, 3\n.globl label\nlabel: mov $1, %eax\nret\n"
+        ".globl thing\n.data\nthing: .quad 0\n.section .note.GNU-stack,\"\",@progbits\n"
+    )
+    run("gcc", "-shared", "-nostdlib", str(tmp_path / "hand.s"), "-o", str(tmp_path / "hand.so"))
+    for options in ((), ("-s",)):
+        run("strip", *options, "-o", str(tmp_path / "hand2.so"), str(tmp_path / "hand.so")) if options else shutil.copy(tmp_path / "hand.so", tmp_path / "hand2.so")
+        file = ElfFile(str(tmp_path / "hand2.so"))
+        assert [(function.name, function.size, function.room) for function in file.functions()] == [("before", 3, 4)]
+        module = choose(Module("hand2.so", "hand2.so", 1, b"", 0), file, Globs())
+        assert module.refused == [("before", "shorter than 5 bytes up to the next code")]
