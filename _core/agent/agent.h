@@ -53,9 +53,12 @@ uint32_t atf_agent_enter(uint64_t *slot, const uint8_t *stub); /* 1: its return 
 uint64_t atf_agent_leave(uint64_t *slot);                      /* where it returns to */
 void atf_agent_frames_back(uint64_t above);  /* gives return addresses of this stack's frames back: an unwinder comes */
 void atf_agent_frames_again(uint64_t above); /* takes them again; frames up to `above`, the caller's own slot, ended by an exception */
+void atf_agent_frames_land(uint64_t cfa); /* the unwinder lands in the frame that called down to `cfa`: what is below ended, the rest is taken again */
 
 /* ---- producer_in_agent.c ---- */
 extern _Thread_local atf_thread *atf_agent_mine ATF_IE;
+void atf_signals_hold(uint64_t *before); /* no signal handler of this thread runs from here ... */
+void atf_signals_free(const uint64_t *before); /* ... to here */
 
 /* ---- block.c: memory of a thread ---- */
 atf_agent_thread *atf_block_first(void); /* list of all, by ->next */

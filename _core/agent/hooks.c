@@ -6,7 +6,7 @@
 
 pthread_mutex_t atf_agent_lock = PTHREAD_MUTEX_INITIALIZER;
 atf_module *atf_modules;
-static atf_hook own[ATF_ROLE_BEGIN_CATCH + 1]; /* functions of roles, found by the agent; and the loader's notification */
+static atf_hook own[ATF_ROLE_LAST + 1]; /* functions of roles, found by the agent; and the loader's notification */
 static atf_hook loader;
 static int looked;
 
@@ -22,7 +22,7 @@ static int agents_own(uint8_t *p)
     int32_t d;
     memcpy(&d, p + 1, 4);
     if (p == loader.address || (*p == 0xE9 && atf_in_arena((uint64_t)(p + 5) + (uint64_t)(int64_t)d))) return 1;
-    for (uint32_t r = 1; r <= ATF_ROLE_BEGIN_CATCH; r++)
+    for (uint32_t r = 1; r <= ATF_ROLE_LAST; r++)
         if (own[r].address == p) return 1;
     return 0;
 }
@@ -94,7 +94,7 @@ static void loader_changed(void);
 static uint32_t take_own(atf_hook **list)
 {
     uint32_t n = 0;
-    for (uint32_t role = 1; role <= ATF_ROLE_BEGIN_CATCH; role++) {
+    for (uint32_t role = 1; role <= ATF_ROLE_LAST; role++) {
         uint8_t *address, **original;
         uint32_t size;
         if (own[role].stub && own[role].active) continue;
@@ -112,7 +112,7 @@ static uint32_t take_own(atf_hook **list)
 
 uint32_t atf_hooks_most(void)
 {
-    uint32_t most = ATF_ROLE_BEGIN_CATCH + 2;
+    uint32_t most = ATF_ROLE_LAST + 2;
     for (atf_module *m = atf_modules; m; m = m->next) most += m->at->function_count;
     return most;
 }

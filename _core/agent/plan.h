@@ -79,8 +79,10 @@ enum atf_fn_role {
     ATF_ROLE_RETHROW = 3,    /* _Unwind_Resume_or_Rethrow */
     ATF_ROLE_RESUME = 4,     /* _Unwind_Resume */
     ATF_ROLE_BACKTRACE = 5,  /* _Unwind_Backtrace */
-    ATF_ROLE_BEGIN_CATCH = 6 /* __cxa_begin_catch */
+    ATF_ROLE_BEGIN_CATCH = 6, /* __cxa_begin_catch */
+    ATF_ROLE_SET_IP = 7       /* _Unwind_SetIP */
 };
+#define ATF_ROLE_LAST ATF_ROLE_SET_IP
 
 /* atf_plan_function.state, agent's */
 enum atf_fn_state { ATF_FN_WAITING = 0, ATF_FN_HOOKED = 1, ATF_FN_HOOKED_ENTRY = 2, ATF_FN_REFUSED = 3, ATF_FN_RESTORED = 4 };
