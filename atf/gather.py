@@ -124,6 +124,7 @@ class Gatherer:
         if process.file:
             found = {key: value for key, value in values.items() if key != "file"}
             runtime.write(process.file, {**found, "directory": path})  # a recovery finds its files by this
+        segments.segments.drained_by(os.getpid())
         self.drain.add(source)
         self._guarded(process, "recording")
         return process

@@ -101,6 +101,11 @@ int atf_stub_build(atf_arena *a, uint8_t *code, uint32_t size, uint32_t room, ui
  * `stopped` is called while they stand. 0 or an atf_plan_error. */
 int atf_patch_all(atf_hook **hooks, uint32_t n, int put, int live, void (*stopped)(void), atf_plan *report);
 
+/* ---- check.c ---- */
+int atf_plan_good(const atf_plan *p, uint64_t bytes); /* of the file as it is mapped; the agent's own fields are not looked at */
+int atf_segment_good(const atf_segment_head *h, int kind, uint64_t bytes);
+int atf_session_good(atf_registry *r, const atf_global_lane *g, uint64_t registry_bytes, uint64_t rings_bytes);
+
 /* ---- hooks.c ---- */
 void atf_agent_look_again(void);
 

@@ -48,7 +48,7 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         else if (f->state == ATF_FN_REFUSED) m->plan->refused--;
         if (entry_only) flags |= STUB_ENTRY_ONLY;
         if (!arena) why = ATF_WHY_REACH;
-        else if (at < m->low || at + ATF_PATCH_BYTES > m->high || at + f->size > m->high) why = ATF_WHY_BOUNDS;
+        else if (at < m->low || at >= m->high || m->high - at < ATF_PATCH_BYTES || m->high - at < f->size) why = ATF_WHY_BOUNDS;
         else if (at < busy_until) why = ATF_WHY_OVERLAP;
         else if (agents_own((uint8_t *)at)) why = ATF_WHY_AGENT;
         else if (f->size < ATF_PATCH_BYTES && i + 1 < count && functions[i + 1].vaddr < f->vaddr + ATF_PATCH_BYTES) why = ATF_WHY_SHORT;

@@ -3,14 +3,17 @@
  * Little-endian, natural alignment, offsets in bytes from the file's start. Never includes Python.h.
  *
  *   atf_plan, then modules (atf_plan_module × module_count), functions (atf_plan_function × function_count,
- *   those of one module together), then texts (paths, zero-terminated) */
+ *   those of one module together), then texts (paths, zero-terminated, filled up to a multiple of 8 bytes), then the sum
+ *
+ * The sum, 8 bytes at the file's end: 1 + the sum over all words of 8 bytes before it of word × (2 × its number in the file + 1),
+ * modulo 2^64, where the agent's fields count as zero. A plan that was damaged on its way would send jumps anywhere. */
 #ifndef ATF_PLAN_H
 #define ATF_PLAN_H
 #include <stddef.h>
 #include <stdint.h>
 
 #define ATF_PLAN_MAGIC 0x50465441u /* "ATFP" */
-#define ATF_PLAN_VERSION 1u
+#define ATF_PLAN_VERSION 2u
 
 /* atf_plan.flags */
 #define ATF_PLAN_LIVE 1u       /* other threads run: they are stopped while code is changed */
