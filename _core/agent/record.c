@@ -127,14 +127,18 @@ static void name_thread(atf_thread *t)
     t->unnamed = 0;
 }
 
-/* Runs in every round of the destructors of thread-specific data but the last, so that what they call is recorded too. */
+#ifndef ATF_END_ROUNDS
+#define ATF_END_ROUNDS 4 /* PTHREAD_DESTRUCTOR_ITERATIONS; a sanitizer needs the last for itself */
+#endif
+
+/* Runs in every round of the destructors of thread-specific data, so that what they call is recorded too; ends in the last. */
 static void thread_ends(void *value)
 {
     atf_agent_thread *t = value;
     uint64_t sp = (uint64_t)(uintptr_t)__builtin_frame_address(0);
     if (!atf_work_begin(sp)) return;
     int error = atf_error_now();
-    if (++t->rounds < 4) {
+    if (++t->rounds < ATF_END_ROUNDS) {
         pthread_setspecific(end_key, t);
         atf_work_end(t);
     } else {
@@ -144,8 +148,9 @@ static void thread_ends(void *value)
         if (atf_self == &t->core && t->serial == serial && atf_recording) atf_thread_exit(&t->core);
         t->core.live = 0;
         t->head = &no_head;
-        atf_store_release32(&t->finished, 1);
+        atf_store_relaxed32(&t->finished, 2); /* nothing is recorded from here on, and the block is nobody else's yet */
         atf_work_end(t);
+        atf_store_release32(&t->finished, 1); /* pairs with who uses the block again: the last that is done to it */
     }
     atf_error_back(error);
 }
@@ -191,7 +196,7 @@ atf_thread *atf_work_ready(atf_agent_thread *t)
         forked(); /* by a plain system call: nobody told us */
         owner = (uint32_t)atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
     }
-    if (!atf_recording || t->finished) return NULL;
+    if (!__atomic_load_n(&atf_recording, __ATOMIC_ACQUIRE) || t->finished) return NULL;
     if (t->serial != serial) {
         if (atf_self) atf_self->live = 0;
         t->serial = serial;
@@ -243,7 +248,7 @@ int atf_agent_record_begin(atf_control *c, atf_registry *r, atf_global_lane *g)
     atf_session_open(c, r, g);
     mapped[0] = c, mapped[1] = r, mapped[2] = g;
     serial++;
-    atf_recording = c;
+    __atomic_store_n(&atf_recording, c, __ATOMIC_RELEASE); /* pairs with atf_work_ready: threads may be on their way back through stubs */
     return 0;
 }
 

@@ -1,10 +1,9 @@
 """Programs under the native agent do what they do without it; where they say so, record for record."""
 
-import platform
 import shutil
 
 import pytest
-from agent_bench import LIBRARY, Bench, Module, Plan, symbols
+from agent_bench import LIBRARY, Bench
 from agent_check import check
 from agent_shapes import GCC, TREE, C
 from agent_shapes_cxx import CXX, GUARDS
