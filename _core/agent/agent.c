@@ -137,6 +137,7 @@ ATF_PUBLIC int atf_agent_start(const char *path)
         }
         error = atf_hook_present((int)(p->flags & ATF_PLAN_LIVE), p);
     }
+    if (!error) atf_hooks_follow((int)(p->flags & ATF_PLAN_LIVE));
     p->setup_ns = atf_clock_ns(CLOCK_MONOTONIC) - start;
     p->error = (uint32_t)error;
     __atomic_store_n(&p->state, error ? ATF_PLAN_FAILED : ATF_PLAN_ACTIVE, __ATOMIC_RELEASE);
@@ -145,19 +146,25 @@ ATF_PUBLIC int atf_agent_start(const char *path)
     return error;
 }
 
+static int restore_held(atf_held *h)
+{
+    for (atf_module *m = atf_modules; m; m = m->next) {
+        uint64_t before = m->at->load_bias;
+        if (m->at->state != ATF_MODULE_LOADED || !atf_module_present(m) || m->at->load_bias != before) continue; /* unloaded just now */
+        for (uint32_t i = 0; i < m->at->function_count; i++)
+            if (m->hooks[i].active && !ATF_FN_ROLE(m->hooks[i].function->flags)) h->list[h->n++] = &m->hooks[i];
+    }
+    qsort(h->list, h->n, sizeof *h->list, atf_hooks_by_address);
+    return atf_patch_all(h->list, h->n, 0, 1, all_stand, h->report);
+}
+
 static int stop_all(void)
 {
-    uint32_t n = 0;
-    atf_hook **list = malloc(atf_hooks_most() * sizeof *list);
-    int error = list ? 0 : ATF_PLAN_E_MEMORY;
-    for (atf_module *m = atf_modules; m && list; m = m->next)
-        for (uint32_t i = 0; i < m->at->function_count && m->at->state == ATF_MODULE_LOADED; i++)
-            if (m->hooks[i].active && !ATF_FN_ROLE(m->hooks[i].function->flags)) list[n++] = &m->hooks[i];
+    atf_held h = {restore_held, malloc(atf_hooks_most() * sizeof(atf_hook *)), 0, 1, 0, plan_count ? plans[plan_count - 1] : NULL};
     safe_to_let_go = 0;
-    if (!error) {
-        qsort(list, n, sizeof *list, atf_hooks_by_address);
-        error = atf_patch_all(list, n, 0, 1, all_stand, plan_count ? plans[plan_count - 1] : NULL);
-    }
+    int error = h.list ? atf_modules_held(&h) : ATF_PLAN_E_MEMORY;
+    atf_hook **list = h.list;
+    uint32_t n = h.n;
     for (uint32_t i = 0; i < n && !error; i++) list[i]->function->state = ATF_FN_RESTORED;
     free(list);
     if (!error) {

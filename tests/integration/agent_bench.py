@@ -127,8 +127,8 @@ class Bench:
         self.path = pathlib.Path(path)
         self.runs = 0
 
-    def build(self, source, name="program", cxx=False, flags=()):
-        compiler = shutil.which("g++" if cxx else "gcc")
+    def build(self, source, name="program", cxx=False, flags=(), compiler=None):
+        compiler = shutil.which(compiler or ("g++" if cxx else "gcc"))
         file = self.path / f"{name}.{'cc' if cxx else 'c'}"
         file.write_text(source)
         target = self.path / name
