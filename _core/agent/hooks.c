@@ -125,15 +125,18 @@ static int hook_held(atf_held *h)
     return h->n ? atf_patch_all(h->list, h->n, 1, h->live, NULL, h->report) : 0;
 }
 
-int atf_hook_present(int live, atf_plan *report)
+/* own_too: the agent's too. Not in the loader's own call: looking them up opens their library again, half way through its coming. */
+static int hook(int live, int own_too, atf_plan *report)
 {
     atf_held h = {hook_held, malloc(atf_hooks_most() * sizeof(atf_hook *)), 0, live, 0, report};
     if (!h.list) return ATF_PLAN_E_MEMORY;
-    h.n = take_own(h.list);
+    h.n = own_too ? take_own(h.list) : 0;
     atf_modules_held(&h);
     free(h.list);
     return h.error;
 }
+
+int atf_hook_present(int live, atf_plan *report) { return hook(live, 1, report); }
 
 static void follow(int live)
 {
@@ -147,7 +150,7 @@ static void follow(int live)
         }
         changed |= there && m->at->state == ATF_MODULE_WAITING;
     }
-    if (changed) atf_hook_present(live, NULL);
+    if (changed) hook(live, 0, NULL);
     __atomic_store_n(&looked, 0, __ATOMIC_RELAXED);
 }
 
