@@ -140,6 +140,7 @@ class Gatherer:
             found = {key: value for key, value in values.items() if key != "file"}
             runtime.write(process.file, {**found, "directory": path})  # a recovery finds its files by this
         process.flight = self.flight
+        segments.segments.drained_by(os.getpid())
         self.drain.add(source)
         self._guarded(process, "recording")
         return process

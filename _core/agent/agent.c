@@ -2,6 +2,8 @@
 #include "hooks.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -26,37 +28,58 @@ static atf_plan *map_plan(const char *path)
     close(fd);
     if (p == MAP_FAILED) return NULL;
     uint64_t bytes = (uint64_t)s.st_size;
-    int good = p->magic == ATF_PLAN_MAGIC && p->version == ATF_PLAN_VERSION && p->bytes <= bytes;
-    good = good && p->modules_offset + (uint64_t)p->module_count * sizeof(atf_plan_module) <= bytes;
-    good = good && p->functions_offset + (uint64_t)p->function_count * sizeof(atf_plan_function) <= bytes && p->texts_offset <= bytes;
-    good = good && ((p->modules_offset | p->functions_offset) & 7) == 0 && ((char *)p)[bytes - 1] == 0;
-    for (uint32_t i = 0; good && i < p->module_count; i++) {
-        atf_plan_module *m = (atf_plan_module *)((char *)p + p->modules_offset) + i;
-        good = m->path_offset < bytes && (uint64_t)m->first_function + m->function_count <= p->function_count && m->build_id_bytes <= sizeof m->build_id;
-    }
-    if (good) return p;
+    if (atf_plan_good(p, bytes)) return p;
     munmap(p, bytes);
     return NULL;
 }
+
+static int ended(uint32_t pid)
+{
+    char path[32], text[512];
+    snprintf(path, sizeof path, "/proc/%u/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = 0;
+    const char *name_end = strrchr(text, ')');
+    return name_end && (name_end[2] == 'Z' || name_end[2] == 'X');
+}
+
+/* Whether nobody reads what is recorded now: its recorder ended it, or was killed. */
+static int deserted(void)
+{
+    const atf_control *c = attached[0];
+    struct shmid_ds about;
+    if (atf_load_acquire32(&c->state) != ATF_STATE_RECORDING) return 1;
+    if (shmctl(attached_ids[0], IPC_STAT, &about) != 0 || about.shm_perm.mode & SHM_DEST) return 1;
+    return c->drain_pid && ended(c->drain_pid);
+}
+
+static int stop_all(void);
 
 static int attach(atf_plan *p)
 {
     static const int kinds[3] = {ATF_SEG_CONTROL, ATF_SEG_REGISTRY, ATF_SEG_RINGS};
     const int32_t ids[3] = {p->control_id, p->registry_id, p->rings_id};
-    if (attached[0]) return memcmp(ids, attached_ids, sizeof ids) == 0 ? 0 : ATF_PLAN_E_BUSY;
-    for (int i = 0; i < 3; i++) {
+    uint64_t bytes[3] = {0, 0, 0};
+    if (attached[0] && memcmp(ids, attached_ids, sizeof ids) == 0) return 0;
+    if (attached[0] && (!deserted() || stop_all() || attached[0])) return ATF_PLAN_E_BUSY;
+    int error = 0;
+    for (int i = 0; i < 3 && !error; i++) {
+        struct shmid_ds about;
         attached[i] = shmat(ids[i], NULL, 0);
-        int error = attached[i] == (void *)-1;
+        error = attached[i] == (void *)-1;
         if (error) p->os_error = errno, attached[i] = NULL;
-        const atf_segment_head *h = attached[i];
-        if (!error && (h->magic != ATF_SEGMENT_MAGIC || h->kind != kinds[i] || h->version != ATF_LAYOUT_VERSION)) error = 1;
-        if (!error) continue;
-        for (int k = 0; k <= i; k++) {
-            if (attached[k]) shmdt(attached[k]);
-            attached[k] = NULL;
-        }
-        return ATF_PLAN_E_SEGMENTS;
+        else bytes[i] = shmctl(ids[i], IPC_STAT, &about) == 0 ? about.shm_segsz : 0;
+        error = error || !atf_segment_good(attached[i], kinds[i], bytes[i]);
     }
+    if (!error && !atf_session_good(attached[1], attached[2], bytes[1], bytes[2])) error = 1;
+    for (int i = 0; i < 3 && error; i++) {
+        if (attached[i]) shmdt(attached[i]);
+        attached[i] = NULL;
+    }
+    if (error) return ATF_PLAN_E_SEGMENTS;
     memcpy(attached_ids, ids, sizeof ids);
     return atf_agent_record_begin(attached[0], attached[1], attached[2]);
 }
@@ -77,6 +100,19 @@ static void let_go(void)
     }
 }
 
+/* What stands in our fields is of no matter: a plan may have been used before. */
+static void begin_answers(atf_plan *p)
+{
+    atf_plan_module *modules = (atf_plan_module *)((char *)p + p->modules_offset);
+    atf_plan_function *functions = (atf_plan_function *)((char *)p + p->functions_offset);
+    for (uint32_t i = 0; i < p->module_count; i++) modules[i].state = ATF_MODULE_WAITING;
+    for (uint32_t i = 0; i < p->function_count; i++) functions[i].state = ATF_FN_WAITING, functions[i].reason = 0;
+    memset(&p->state, 0, offsetof(atf_plan, spare) - offsetof(atf_plan, state));
+    p->state = ATF_PLAN_STARTING;
+    p->pid = (uint32_t)getpid();
+    p->waiting = p->function_count;
+}
+
 ATF_PUBLIC int atf_agent_start(const char *path)
 {
     uint64_t start = atf_clock_ns(CLOCK_MONOTONIC);
@@ -84,9 +120,7 @@ ATF_PUBLIC int atf_agent_start(const char *path)
     if (!p) return ATF_PLAN_E_FILE;
     pthread_mutex_lock(&atf_agent_lock);
     uint64_t quiet = atf_agent_quiet(1);
-    p->state = ATF_PLAN_STARTING;
-    p->pid = (uint32_t)getpid();
-    p->waiting = p->function_count;
+    begin_answers(p);
     atf_agent_record_open();
     if (!plan_count) let_go(); /* what an earlier stop had to leave */
     int error = plan_count == PLANS_MOST ? ATF_PLAN_E_MEMORY : attach(p);
@@ -103,6 +137,7 @@ ATF_PUBLIC int atf_agent_start(const char *path)
         }
         error = atf_hook_present((int)(p->flags & ATF_PLAN_LIVE), p);
     }
+    if (!error) atf_hooks_follow((int)(p->flags & ATF_PLAN_LIVE));
     p->setup_ns = atf_clock_ns(CLOCK_MONOTONIC) - start;
     p->error = (uint32_t)error;
     __atomic_store_n(&p->state, error ? ATF_PLAN_FAILED : ATF_PLAN_ACTIVE, __ATOMIC_RELEASE);
@@ -111,21 +146,25 @@ ATF_PUBLIC int atf_agent_start(const char *path)
     return error;
 }
 
-ATF_PUBLIC int atf_agent_stop(void)
+static int restore_held(atf_held *h)
 {
-    pthread_mutex_lock(&atf_agent_lock);
-    uint64_t quiet = atf_agent_quiet(1);
-    uint32_t n = 0;
-    atf_hook **list = malloc(atf_hooks_most() * sizeof *list);
-    int error = list ? 0 : ATF_PLAN_E_MEMORY;
-    for (atf_module *m = atf_modules; m && list; m = m->next)
-        for (uint32_t i = 0; i < m->at->function_count && m->at->state == ATF_MODULE_LOADED; i++)
-            if (m->hooks[i].active && !ATF_FN_ROLE(m->hooks[i].function->flags)) list[n++] = &m->hooks[i];
-    safe_to_let_go = 0;
-    if (!error) {
-        qsort(list, n, sizeof *list, atf_hooks_by_address);
-        error = atf_patch_all(list, n, 0, 1, all_stand, plan_count ? plans[plan_count - 1] : NULL);
+    for (atf_module *m = atf_modules; m; m = m->next) {
+        uint64_t before = m->at->load_bias;
+        if (m->at->state != ATF_MODULE_LOADED || !atf_module_present(m) || m->at->load_bias != before) continue; /* unloaded just now */
+        for (uint32_t i = 0; i < m->at->function_count; i++)
+            if (m->hooks[i].active && !ATF_FN_ROLE(m->hooks[i].function->flags)) h->list[h->n++] = &m->hooks[i];
     }
+    qsort(h->list, h->n, sizeof *h->list, atf_hooks_by_address);
+    return atf_patch_all(h->list, h->n, 0, 1, all_stand, h->report);
+}
+
+static int stop_all(void)
+{
+    atf_held h = {restore_held, malloc(atf_hooks_most() * sizeof(atf_hook *)), 0, 1, 0, plan_count ? plans[plan_count - 1] : NULL};
+    safe_to_let_go = 0;
+    int error = h.list ? atf_modules_held(&h) : ATF_PLAN_E_MEMORY;
+    atf_hook **list = h.list;
+    uint32_t n = h.n;
     for (uint32_t i = 0; i < n && !error; i++) list[i]->function->state = ATF_FN_RESTORED;
     free(list);
     if (!error) {
@@ -142,6 +181,14 @@ ATF_PUBLIC int atf_agent_stop(void)
         }
         plan_count = 0;
     }
+    return error;
+}
+
+ATF_PUBLIC int atf_agent_stop(void)
+{
+    pthread_mutex_lock(&atf_agent_lock);
+    uint64_t quiet = atf_agent_quiet(1);
+    int error = stop_all();
     atf_agent_quiet(quiet);
     pthread_mutex_unlock(&atf_agent_lock);
     return error;

@@ -53,9 +53,12 @@ uint32_t atf_agent_enter(uint64_t *slot, const uint8_t *stub); /* 1: its return 
 uint64_t atf_agent_leave(uint64_t *slot);                      /* where it returns to */
 void atf_agent_frames_back(uint64_t above);  /* gives return addresses of this stack's frames back: an unwinder comes */
 void atf_agent_frames_again(uint64_t above); /* takes them again; frames up to `above`, the caller's own slot, ended by an exception */
+void atf_agent_frames_land(uint64_t cfa); /* the unwinder lands in the frame that called down to `cfa`: what is below ended, the rest is taken again */
 
 /* ---- producer_in_agent.c ---- */
 extern _Thread_local atf_thread *atf_agent_mine ATF_IE;
+void atf_signals_hold(uint64_t *before); /* no signal handler of this thread runs from here ... */
+void atf_signals_free(const uint64_t *before); /* ... to here */
 
 /* ---- block.c: memory of a thread ---- */
 atf_agent_thread *atf_block_first(void); /* list of all, by ->next */
@@ -97,6 +100,11 @@ int atf_stub_build(atf_arena *a, uint8_t *code, uint32_t size, uint32_t room, ui
 /* Writes the patch (or the original bytes) of n hooks, sorted by address; `live`: with the other threads stopped.
  * `stopped` is called while they stand. 0 or an atf_plan_error. */
 int atf_patch_all(atf_hook **hooks, uint32_t n, int put, int live, void (*stopped)(void), atf_plan *report);
+
+/* ---- check.c ---- */
+int atf_plan_good(const atf_plan *p, uint64_t bytes); /* of the file as it is mapped; the agent's own fields are not looked at */
+int atf_segment_good(const atf_segment_head *h, int kind, uint64_t bytes);
+int atf_session_good(atf_registry *r, const atf_global_lane *g, uint64_t registry_bytes, uint64_t rings_bytes);
 
 /* ---- hooks.c ---- */
 void atf_agent_look_again(void);

@@ -46,12 +46,13 @@ int atf_block_home(uint64_t sp, uint64_t *low, uint64_t *high)
     return found;
 }
 
+/* All but what others look at meanwhile: `finished`, `next`, and `bytes`. */
 static void clear(atf_agent_thread *t)
 {
-    atf_agent_thread keep = *t;
-    memset(t, 0, sizeof *t);
-    t->bytes = keep.bytes;
-    t->next = keep.next;
+    memset(t, 0, offsetof(atf_agent_thread, bytes));
+    t->tid = t->rounds = 0;
+    memset(&t->serial, 0, offsetof(atf_agent_thread, next) - offsetof(atf_agent_thread, serial));
+    memset(&t->core, 0, sizeof t->core);
     t->bottom = t->top = (atf_frame *)((char *)t + ATF_BLOCK_BYTES);
     t->bottom->slot = INT64_MAX; /* above every address: the first frame always lies below */
 }
@@ -84,19 +85,22 @@ atf_agent_thread *atf_block_new(void)
         atf_store_release32(&t->finished, 1);
         t = NULL;
     }
-    if (!t) {
+    int fresh = !t;
+    if (fresh) {
         long at = atf_call(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (at < 0 && at > -4096) return NULL;
         atf_call(SYS_madvise, at, 4096, MADV_WIPEONFORK, 0, 0, 0);
         t = (atf_agent_thread *)(at + 4096);
         t->bytes = bytes;
-        t->next = atf_block_first();
-        while (!__atomic_compare_exchange_n(&blocks, &t->next, t, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {}
     }
     clear(t);
     atf_frame *last = (atf_frame *)((char *)t - 4096 + t->bytes) - 1;
     last->wall = 1;
     t->home_low = low, t->home_high = high;
     t->tid = (uint32_t)atf_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+    if (fresh) {
+        t->next = atf_block_first();
+        while (!__atomic_compare_exchange_n(&blocks, &t->next, t, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {}
+    } else atf_store_release32(&t->finished, 0); /* until here nobody looks at its frames */
     return t;
 }

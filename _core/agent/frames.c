@@ -232,3 +232,25 @@ void atf_agent_frames_again(uint64_t above)
     atf_error_back(error);
     atf_work_end(t);
 }
+
+/* Frames of the unwinder and of the personality routine, where they are traced too, are younger and alive: their slots are ours. */
+void atf_agent_frames_land(uint64_t cfa)
+{
+    uint64_t sp = (uint64_t)(uintptr_t)__builtin_frame_address(0);
+    if (!atf_work_begin(sp)) return;
+    int error = atf_error_now();
+    atf_agent_thread *t = atf_self_block;
+    if (t && t->unwinding) {
+        atf_thread *c = atf_work_ready(t);
+        for (atf_frame *f = t->top; f > t->bottom && f->slot < cfa; f--) {
+            if (f->slot <= sp || hijacked(f)) continue;
+            if (c) atf_write(c, ATF_EXCEPTION, id_of(f->stub), f->depth, ATF_NO_DETAIL);
+            for (atf_frame *g = f; g < t->top; g++) *g = g[1];
+            pop(t);
+        }
+        each_frame(cfa - 8, again);
+        t->unwinding = 0;
+    }
+    atf_error_back(error);
+    atf_work_end(t);
+}

@@ -6,9 +6,9 @@
 
 pthread_mutex_t atf_agent_lock = PTHREAD_MUTEX_INITIALIZER;
 atf_module *atf_modules;
-static atf_hook own[ATF_ROLE_BEGIN_CATCH + 1]; /* functions of roles, found by the agent; and the loader's notification */
+static atf_hook own[ATF_ROLE_LAST + 1]; /* functions of roles, found by the agent; and the loader's notification */
 static atf_hook loader;
-static int looked;
+static int looked, missed;
 
 static void refuse(atf_module *m, atf_plan_function *f, uint32_t why)
 {
@@ -22,7 +22,7 @@ static int agents_own(uint8_t *p)
     int32_t d;
     memcpy(&d, p + 1, 4);
     if (p == loader.address || (*p == 0xE9 && atf_in_arena((uint64_t)(p + 5) + (uint64_t)(int64_t)d))) return 1;
-    for (uint32_t r = 1; r <= ATF_ROLE_BEGIN_CATCH; r++)
+    for (uint32_t r = 1; r <= ATF_ROLE_LAST; r++)
         if (own[r].address == p) return 1;
     return 0;
 }
@@ -49,7 +49,7 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         else if (f->state == ATF_FN_REFUSED) m->plan->refused--;
         if (entry_only) flags |= STUB_ENTRY_ONLY;
         if (!led_to) why = ATF_WHY_REACH;
-        else if (at < m->low || at + ATF_PATCH_BYTES > m->high || at + f->size > m->high) why = ATF_WHY_BOUNDS;
+        else if (at < m->low || at >= m->high || m->high - at < ATF_PATCH_BYTES || m->high - at < f->size) why = ATF_WHY_BOUNDS;
         else if (at < busy_until) why = ATF_WHY_OVERLAP;
         else if (agents_own((uint8_t *)at)) why = ATF_WHY_AGENT;
         else if (led_to[i]) why = led_to[i];
@@ -96,7 +96,7 @@ static void loader_changed(void);
 static uint32_t take_own(atf_hook **list)
 {
     uint32_t n = 0;
-    for (uint32_t role = 1; role <= ATF_ROLE_BEGIN_CATCH; role++) {
+    for (uint32_t role = 1; role <= ATF_ROLE_LAST; role++) {
         uint8_t *address, **original;
         uint32_t size;
         if (own[role].stub && own[role].active) continue;
@@ -114,29 +114,34 @@ static uint32_t take_own(atf_hook **list)
 
 uint32_t atf_hooks_most(void)
 {
-    uint32_t most = ATF_ROLE_BEGIN_CATCH + 2;
+    uint32_t most = ATF_ROLE_LAST + 2;
     for (atf_module *m = atf_modules; m; m = m->next) most += m->at->function_count;
     return most;
 }
 
-int atf_hook_present(int live, atf_plan *report)
+static int hook_held(atf_held *h)
 {
-    uint32_t n;
-    atf_hook **list = malloc(atf_hooks_most() * sizeof *list);
-    if (!list) return ATF_PLAN_E_MEMORY;
-    n = take_own(list);
     for (atf_module *m = atf_modules; m; m = m->next)
-        if (m->at->state == ATF_MODULE_WAITING && atf_module_present(m)) n += prepare(m, list + n);
-    qsort(list, n, sizeof *list, atf_hooks_by_address);
-    int error = n ? atf_patch_all(list, n, 1, live, NULL, report) : 0;
-    free(list);
-    return error;
+        if (m->at->state == ATF_MODULE_WAITING && atf_module_present(m)) h->n += prepare(m, h->list + h->n);
+    qsort(h->list, h->n, sizeof *h->list, atf_hooks_by_address);
+    return h->n ? atf_patch_all(h->list, h->n, 1, h->live, NULL, h->report) : 0;
 }
 
-/* The loader calls this between and after its changes of the list of atf_modules. */
-static void loader_changed(void)
+/* own_too: the agent's too. Not in the loader's own call: looking them up opens their library again, half way through its coming. */
+static int hook(int live, int own_too, atf_plan *report)
 {
-    if (_r_debug.r_state != RT_CONSISTENT || pthread_mutex_trylock(&atf_agent_lock) != 0) return;
+    atf_held h = {hook_held, malloc(atf_hooks_most() * sizeof(atf_hook *)), 0, live, 0, report};
+    if (!h.list) return ATF_PLAN_E_MEMORY;
+    h.n = own_too ? take_own(h.list) : 0;
+    atf_modules_held(&h);
+    free(h.list);
+    return h.error;
+}
+
+int atf_hook_present(int live, atf_plan *report) { return hook(live, 1, report); }
+
+static void follow(int live)
+{
     int changed = 0;
     for (atf_module *m = atf_modules; m; m = m->next) {
         uint64_t before = m->at->load_bias;
@@ -147,9 +152,24 @@ static void loader_changed(void)
         }
         changed |= there && m->at->state == ATF_MODULE_WAITING;
     }
-    if (changed) atf_hook_present(0, NULL);
+    if (changed) hook(live, 0, NULL);
     __atomic_store_n(&looked, 0, __ATOMIC_RELAXED);
+}
+
+/* The loader calls this between and after its changes of the list of modules. */
+static void loader_changed(void)
+{
+    if (_r_debug.r_state != RT_CONSISTENT) return;
+    __atomic_store_n(&missed, 1, __ATOMIC_RELEASE);
+    if (pthread_mutex_trylock(&atf_agent_lock) != 0) return; /* whoever holds it asks before it lets go */
+    __atomic_store_n(&missed, 0, __ATOMIC_RELAXED);
+    follow(0);
     pthread_mutex_unlock(&atf_agent_lock);
+}
+
+void atf_hooks_follow(int live)
+{
+    if (__atomic_exchange_n(&missed, 0, __ATOMIC_ACQ_REL)) follow(live);
 }
 
 /* At an exception when __cxa_begin_catch was not there before: the loader's word came too early to look it up. */

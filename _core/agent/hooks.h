@@ -21,8 +21,17 @@ extern atf_module *atf_modules;
 
 /* ---- modules.c ---- */
 int atf_module_present(atf_module *m); /* whether it is in memory; `at` says where, or that it is another build */
+typedef struct atf_held {
+    int (*what)(struct atf_held *h);
+    atf_hook **list; /* room for all hooks */
+    uint32_t n;
+    int live, error;
+    atf_plan *report;
+} atf_held;
+int atf_modules_held(atf_held *h);     /* what its `what` returned */
 
 /* ---- hooks.c ---- */
+void atf_hooks_follow(int live); /* what the loader changed while the lock was held */
 uint32_t atf_hooks_most(void);                      /* how many there can be */
 int atf_hook_present(int live, atf_plan *report);   /* hooks what is there and was not yet; 0 or an atf_plan_error */
 int atf_hooks_by_address(const void *a, const void *b); /* for qsort over atf_hook * */

@@ -73,3 +73,18 @@ int atf_module_present(atf_module *m)
     if (!s.found && s.mismatch) m->at->state = ATF_MODULE_MISMATCH;
     return s.found;
 }
+
+static int while_held(struct dl_phdr_info *info, size_t size, void *argument)
+{
+    (void)info, (void)size;
+    atf_held *h = argument;
+    h->error = h->what(h);
+    return 1;
+}
+
+/* Calls `what` while no module goes: the loader unmaps under the lock that this iteration takes, too. Nothing in it may call dlopen. */
+int atf_modules_held(atf_held *h)
+{
+    dl_iterate_phdr(while_held, h);
+    return h->error;
+}

@@ -1,20 +1,25 @@
 /* Frames that left the order of their thread's shadow stack: of coroutines that were switched away, of code below a signal
  * handler's own stack. Found again by the address of their return slot, from whichever thread returns through it. A table with
- * open addressing under a spin lock; who holds it is inside the agent, so no signal handler of the same thread asks for it. */
+ * open addressing under a spin lock; no signal handler of the thread that holds it runs meanwhile: it could leave by longjmp. */
 #include "agent.h"
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-static uint32_t lock;
+static uint32_t lock, ever;
 static atf_frame *table;
 static uint64_t capacity, used; /* used: with removed ones (slot == GONE) */
 #define GONE 1u
 
-static void hold(void)
+static void hold(uint64_t *signals)
 {
+    atf_signals_hold(signals);
     while (!atf_cas_acq_rel32(&lock, 0, 1)) atf_pause();
 }
-static void let_go(void) { atf_store_release32(&lock, 0); }
+static void let_go(const uint64_t *signals)
+{
+    atf_store_release32(&lock, 0);
+    atf_signals_free(signals);
+}
 
 static uint64_t place(uint64_t slot) { return (slot >> 3) * 0x9E3779B97F4A7C15u >> 20; }
 
@@ -54,15 +59,19 @@ static int grow(void)
 
 void atf_orphan_put(const atf_frame *f)
 {
-    hold();
+    uint64_t signals;
+    hold(&signals);
     if ((used + 1) * 2 <= capacity || grow()) put(f);
-    let_go();
+    atf_store_release32(&ever, 1);
+    let_go(&signals);
 }
 
 int atf_orphan_take(uint64_t slot, atf_frame *f)
 {
     int found = 0;
-    hold();
+    uint64_t signals;
+    if (!atf_load_acquire32(&ever)) return 0; /* most programs have none */
+    hold(&signals);
     if (capacity)
         for (uint64_t i = place(slot);; i++) {
             atf_frame *at = &table[i & (capacity - 1)];
@@ -73,16 +82,18 @@ int atf_orphan_take(uint64_t slot, atf_frame *f)
             }
             if (found || !at->slot) break;
         }
-    let_go();
+    let_go(&signals);
     return found;
 }
 
 void atf_orphan_each(uint64_t low, uint64_t high, void (*each)(atf_frame *f))
 {
-    hold();
+    uint64_t signals;
+    if (!atf_load_acquire32(&ever)) return;
+    hold(&signals);
     for (uint64_t i = 0; i < capacity; i++)
         if (table[i].slot >= low && table[i].slot < high) each(&table[i]);
-    let_go();
+    let_go(&signals);
 }
 
 void atf_orphan_forked(void) { atf_store_release32(&lock, 0); }

@@ -3,14 +3,17 @@
  * Little-endian, natural alignment, offsets in bytes from the file's start. Never includes Python.h.
  *
  *   atf_plan, then modules (atf_plan_module × module_count), functions (atf_plan_function × function_count,
- *   those of one module together, by address), then texts (paths, zero-terminated) */
+ *   those of one module together, by address), then texts (paths, zero-terminated, filled up to a multiple of 8 bytes), then the sum
+ *
+ * The sum, 8 bytes at the file's end: 1 + the sum over all words of 8 bytes before it of word × (2 × its number in the file + 1),
+ * modulo 2^64, where the agent's fields count as zero. A plan that was damaged on its way would send jumps anywhere. */
 #ifndef ATF_PLAN_H
 #define ATF_PLAN_H
 #include <stddef.h>
 #include <stdint.h>
 
 #define ATF_PLAN_MAGIC 0x50465441u /* "ATFP" */
-#define ATF_PLAN_VERSION 1u
+#define ATF_PLAN_VERSION 2u
 
 /* atf_plan.flags */
 #define ATF_PLAN_LIVE 1u       /* other threads run: they are stopped while code is changed */
@@ -79,8 +82,10 @@ enum atf_fn_role {
     ATF_ROLE_RETHROW = 3,    /* _Unwind_Resume_or_Rethrow */
     ATF_ROLE_RESUME = 4,     /* _Unwind_Resume */
     ATF_ROLE_BACKTRACE = 5,  /* _Unwind_Backtrace */
-    ATF_ROLE_BEGIN_CATCH = 6 /* __cxa_begin_catch */
+    ATF_ROLE_BEGIN_CATCH = 6, /* __cxa_begin_catch */
+    ATF_ROLE_SET_IP = 7       /* _Unwind_SetIP */
 };
+#define ATF_ROLE_LAST ATF_ROLE_SET_IP
 
 /* atf_plan_function.state, agent's */
 enum atf_fn_state { ATF_FN_WAITING = 0, ATF_FN_HOOKED = 1, ATF_FN_HOOKED_ENTRY = 2, ATF_FN_REFUSED = 3, ATF_FN_RESTORED = 4 };

@@ -7,6 +7,23 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* A signal handler may leave by longjmp, and never come back to what it interrupted. What must not be left half done stands between
+ * these two: rings, cells and slots between two owners, and locks. */
+static _Thread_local uint64_t mask_before __attribute__((tls_model("initial-exec")));
+static const uint64_t every_signal = UINT64_MAX;
+void atf_signals_hold(uint64_t *before) { atf_call(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, (long)&every_signal, (long)before, 8, 0, 0); }
+void atf_signals_free(const uint64_t *before) { atf_call(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)before, 0, 8, 0, 0); }
+
+/* While it waits for the drain nothing is half done: signals come as they would without us. */
+static long nap_in_peace(const struct timespec *nap)
+{
+    uint64_t mine = mask_before;
+    atf_signals_free(&mine);
+    long result = atf_call(SYS_nanosleep, (long)nap, 0, 0, 0, 0, 0);
+    atf_signals_hold(&mask_before);
+    return result;
+}
+
 static void *thread_memory(void);
 static void nothing(void *p) { (void)p; }
 
@@ -27,12 +44,61 @@ static int spin_hold(uint32_t *word)
 #define pthread_mutex_lock(m) spin_hold(m)
 #define pthread_mutex_unlock(m) atf_store_release32(m, 0)
 #define pthread_once(o, f) ((void)(o), (void)(f))
-#define nanosleep(nap, rest) atf_call(SYS_nanosleep, (long)(nap), (long)(rest), 0, 0, 0, 0)
+#define nanosleep(nap, rest) nap_in_peace(nap)
 #define madvise(at, bytes, what) (int)atf_call(SYS_madvise, (long)(at), (long)(bytes), what, 0, 0, 0)
 #define syscall(number) atf_call(number, 0, 0, 0, 0, 0, 0)
 #define getpid() atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0)
+static atf_thread *bare_enter_slow(void);
+static int bare_next_ring(atf_thread *t);
+static void bare_write_global(atf_thread *t, const atf_event *e);
+static uint8_t *bare_detail_slow(atf_thread *t, uint32_t bytes);
+static void bare_thread_exit(void *thread);
+#define atf_enter_slow bare_enter_slow
+#define atf_next_ring bare_next_ring
+#define atf_write_global bare_write_global
+#define atf_detail_slow bare_detail_slow
+#define atf_thread_exit bare_thread_exit
 #include "../producer.c"
 #undef calloc
+#undef atf_enter_slow
+#undef atf_next_ring
+#undef atf_write_global
+#undef atf_detail_slow
+#undef atf_thread_exit
+
+atf_thread *atf_enter_slow(void)
+{
+    atf_signals_hold(&mask_before);
+    atf_thread *t = bare_enter_slow();
+    atf_signals_free(&mask_before);
+    return t;
+}
+int atf_next_ring(atf_thread *t)
+{
+    atf_signals_hold(&mask_before);
+    int there = bare_next_ring(t);
+    atf_signals_free(&mask_before);
+    return there;
+}
+void atf_write_global(atf_thread *t, const atf_event *e)
+{
+    atf_signals_hold(&mask_before);
+    bare_write_global(t, e);
+    atf_signals_free(&mask_before);
+}
+uint8_t *atf_detail_slow(atf_thread *t, uint32_t bytes)
+{
+    atf_signals_hold(&mask_before);
+    uint8_t *p = bare_detail_slow(t, bytes);
+    atf_signals_free(&mask_before);
+    return p;
+}
+void atf_thread_exit(void *thread)
+{
+    atf_signals_hold(&mask_before);
+    bare_thread_exit(thread);
+    atf_signals_free(&mask_before);
+}
 
 /* What the next atf_enter_slow of this thread takes for its memory. */
 _Thread_local atf_thread *atf_agent_mine ATF_IE;

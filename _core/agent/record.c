@@ -1,6 +1,7 @@
 /* The record path's slow half: a thread's first event, ring swaps, frames out of order, and everything while the fast path is
  * not ready. Compiled for general registers only. `busy` is set before anything else: what the agent itself calls may be traced. */
 #include "agent.h"
+#include "../lane.h"
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -28,14 +29,28 @@ static int64_t error_at;
 int atf_error_now(void) { return *(int *)((char *)__builtin_thread_pointer() + error_at); }
 void atf_error_back(int error) { *(int *)((char *)__builtin_thread_pointer() + error_at) = error; }
 
-/* A handler that left the agent by longjmp never came back here: the stack is above where it was. */
+#define QUIET (UINT64_MAX >> 1)
+#define HANDLER_BYTES 1024 /* what the kernel saves of a thread before a handler runs, at least, and the red zone */
+
+/* Whether the slow path that began at `busy` goes on below this stack pointer: then a signal handler is asking. A handler may also
+ * have left it by longjmp: the thread is above it, or so close below that it writes over it, or on its first stack again. */
+static int goes_on(const atf_agent_thread *t, uint64_t sp)
+{
+    if (busy == QUIET || !t) return 1;
+    int home = sp >= t->home_low && sp < t->home_high, began_home = busy >= t->home_low && busy < t->home_high;
+    if (home != began_home) return began_home; /* on a signal stack */
+    return sp + HANDLER_BYTES < busy || (!home && sp > busy);
+}
+
 int atf_work_begin(uint64_t sp)
 {
+    atf_agent_thread *t = atf_self_block;
     if (ATF_UNLIKELY(busy)) {
-        if (!atf_self_block || busy >= sp || sp >= atf_self_block->home_high || busy < atf_self_block->home_low) return 0;
+        if (goes_on(t, sp)) return 0;
+        t->aside_open = 0; /* what has not returned never will */
     }
     busy = sp;
-    if (atf_self_block) atf_self_block->at_work = 1;
+    if (t) t->at_work = 1;
     atf_agent_fast = NULL;
     return 1;
 }
@@ -53,12 +68,16 @@ static int publish(atf_agent_thread *t)
     return ring && c->clock_type == ATF_CLOCK_TSC && t->restartable && !t->finished;
 }
 
-/* The other way: the fast path counts in the ring's head alone. */
+/* The other way: the fast path counts in the ring's head alone. Nor is anything but the head to be believed when a handler left a
+ * slow path by longjmp. */
 static void take_over(atf_agent_thread *t)
 {
-    if (t->head == &no_head || !t->core.live) return;
-    t->core.count = atf_load_relaxed64(t->head);
-    t->core.cursor = t->base + t->core.count;
+    atf_thread *c = &t->core;
+    if (!c->live || !c->slot || c->index_ring == ATF_NO_RING) return;
+    atf_lane lane = atf_index_lane(atf_current.registry, c->slot);
+    const atf_ring *r = atf_lane_ring(&lane, c->index_ring);
+    c->count = atf_load_relaxed64(&r->head);
+    c->cursor = (atf_event *)((char *)atf_current.global + r->offset) + c->count;
 }
 
 /* Calls and returns of signal handlers that came meanwhile: they are younger than what was written here. */
@@ -79,9 +98,10 @@ static void write_kept(atf_agent_thread *t)
 void atf_work_end(atf_agent_thread *t)
 {
     int fast = 0;
+    uint64_t began = busy;
     do {
         if (t) {
-            busy = busy ? busy : 1;
+            busy = began;
             write_kept(t);
             fast = publish(t);
         }
@@ -107,14 +127,18 @@ static void name_thread(atf_thread *t)
     t->unnamed = 0;
 }
 
-/* Runs in every round of the destructors of thread-specific data but the last, so that what they call is recorded too. */
+#ifndef ATF_END_ROUNDS
+#define ATF_END_ROUNDS 4 /* PTHREAD_DESTRUCTOR_ITERATIONS; a sanitizer needs the last for itself */
+#endif
+
+/* Runs in every round of the destructors of thread-specific data, so that what they call is recorded too; ends in the last. */
 static void thread_ends(void *value)
 {
     atf_agent_thread *t = value;
     uint64_t sp = (uint64_t)(uintptr_t)__builtin_frame_address(0);
     if (!atf_work_begin(sp)) return;
     int error = atf_error_now();
-    if (++t->rounds < 4) {
+    if (++t->rounds < ATF_END_ROUNDS) {
         pthread_setspecific(end_key, t);
         atf_work_end(t);
     } else {
@@ -124,8 +148,9 @@ static void thread_ends(void *value)
         if (atf_self == &t->core && t->serial == serial && atf_recording) atf_thread_exit(&t->core);
         t->core.live = 0;
         t->head = &no_head;
-        atf_store_release32(&t->finished, 1);
+        atf_store_relaxed32(&t->finished, 2); /* nothing is recorded from here on, and the block is nobody else's yet */
         atf_work_end(t);
+        atf_store_release32(&t->finished, 1); /* pairs with who uses the block again: the last that is done to it */
     }
     atf_error_back(error);
 }
@@ -171,13 +196,14 @@ atf_thread *atf_work_ready(atf_agent_thread *t)
         forked(); /* by a plain system call: nobody told us */
         owner = (uint32_t)atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
     }
-    if (!atf_recording || t->finished) return NULL;
+    if (!__atomic_load_n(&atf_recording, __ATOMIC_ACQUIRE) || t->finished) return NULL;
     if (t->serial != serial) {
         if (atf_self) atf_self->live = 0;
         t->serial = serial;
     } else take_over(t);
     atf_agent_mine = &t->core;
     atf_thread *c = atf_enter_slow();
+    if (c && t->aside) write_kept(t); /* of a handler that left by longjmp: older than what comes now */
     if (c && t->unwritten && c->slot && c->cursor == c->end) { /* at a ring's end numbers may be left out */
         uint64_t lost = t->unwritten;
         t->unwritten = 0;
@@ -197,6 +223,7 @@ atf_agent_thread *atf_work_first(void)
     if (!t) return NULL;
     t->gate = &t->core.gate_seen;
     t->head = &no_head;
+    t->at_work = 1; /* as atf_work_begin would have set it */
     t->restartable = atf_rseq_by_libc() || atf_call(SYS_rseq, (long)&atf_agent_rseq, sizeof atf_agent_rseq, 0, 0x53053053, 0, 0) == 0;
     atf_self_block = t;
     pthread_setspecific(end_key, t);
@@ -221,7 +248,7 @@ int atf_agent_record_begin(atf_control *c, atf_registry *r, atf_global_lane *g)
     atf_session_open(c, r, g);
     mapped[0] = c, mapped[1] = r, mapped[2] = g;
     serial++;
-    atf_recording = c;
+    __atomic_store_n(&atf_recording, c, __ATOMIC_RELEASE); /* pairs with atf_work_ready: threads may be on their way back through stubs */
     return 0;
 }
 
@@ -246,7 +273,7 @@ int atf_agent_record_end(void)
 uint64_t atf_agent_quiet(uint64_t on)
 {
     uint64_t was = busy;
-    busy = on == 1 ? UINT64_MAX >> 1 : on;
+    busy = on == 1 ? QUIET : on;
     atf_agent_fast = NULL;
     return was;
 }

@@ -2,15 +2,17 @@
 #include "plan.h"
 #include "x86_decode.h"
 
-/* Whether n bytes do nothing but fill: nops, int3, zeros. */
+/* Whether n bytes do nothing but fill: nops, int3, and zeros, which are bytes there and never an instruction with what follows. */
 static int padding(const uint8_t *p, uint32_t n, uint32_t room)
 {
     atf_x86 x;
     for (uint32_t i = 0; i < n; i += x.length) {
+        x.length = 1;
+        if (p[i] == 0) continue;
         if (!atf_x86_decode(p + i, room - i, &x)) return 0;
         uint32_t k = i;
         while (p[k] == 0x66 || p[k] == 0x2E) k++;
-        if (p[k] != 0x90 && p[k] != 0xCC && !(p[k] == 0x0F && p[k + 1] == 0x1F) && p[k] != 0) return 0;
+        if (p[k] != 0x90 && p[k] != 0xCC && !(p[k] == 0x0F && p[k + 1] == 0x1F)) return 0;
     }
     return 1;
 }

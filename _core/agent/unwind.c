@@ -5,9 +5,10 @@
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
+#include <string.h>
 
 typedef int (*trace_function)(void *context, void *argument);
-static uint8_t *original[ATF_ROLE_BEGIN_CATCH + 1];
+static uint8_t *original[ATF_ROLE_LAST + 1];
 
 /* Frames above our own. Our own return slot does not count: at a catch it is the very slot of the callee that threw. */
 #define ABOVE ((uint64_t)(uintptr_t)__builtin_frame_address(0) + 16)
@@ -75,6 +76,26 @@ static void *begin_catch(void *exception)
     return ((void *(*)(void *))original[ATF_ROLE_BEGIN_CATCH])(exception);
 }
 
+/* A personality routine says where the stack goes on: in cleanup code or in a handler of the frame that called down to `cfa`. The word
+ * before the one that is set holds it in libgcc's contexts; code that is not libgcc's own gives 0. */
+static uint64_t cfa_of(const void *context)
+{
+    static const uint8_t endbr[] = {0xF3, 0x0F, 0x1E, 0xFA}, set[] = {0x48, 0x89, 0xB7}; /* mov %rsi, offset(%rdi) */
+    const uint8_t *code = original[ATF_ROLE_SET_IP];
+    uint32_t offset;
+    if (memcmp(code, endbr, sizeof endbr) == 0) code += sizeof endbr;
+    if (memcmp(code, set, sizeof set) != 0) return 0;
+    memcpy(&offset, code + sizeof set, 4);
+    return offset == 0x98 ? *(const uint64_t *)((const char *)context + offset - 8) : 0;
+}
+
+static void set_ip(void *context, uint64_t address)
+{
+    uint64_t cfa = cfa_of(context);
+    if (cfa) atf_agent_frames_land(cfa);
+    ((void (*)(void *, uint64_t))original[ATF_ROLE_SET_IP])(context, address);
+}
+
 static const struct { const char *library, *name; void *wrapper; } roles[] = {
     [ATF_ROLE_RAISE] = {"libgcc_s.so.1", "_Unwind_RaiseException", raise_exception},
     [ATF_ROLE_FORCED] = {"libgcc_s.so.1", "_Unwind_ForcedUnwind", forced_unwind},
@@ -82,11 +103,12 @@ static const struct { const char *library, *name; void *wrapper; } roles[] = {
     [ATF_ROLE_RESUME] = {"libgcc_s.so.1", "_Unwind_Resume", resume},
     [ATF_ROLE_BACKTRACE] = {"libgcc_s.so.1", "_Unwind_Backtrace", backtrace_frames},
     [ATF_ROLE_BEGIN_CATCH] = {"libstdc++.so.6", "__cxa_begin_catch", begin_catch},
+    [ATF_ROLE_SET_IP] = {"libgcc_s.so.1", "_Unwind_SetIP", set_ip},
 };
 
 void *atf_wrapper_of(uint32_t role, uint8_t ***at)
 {
-    if (role == 0 || role > ATF_ROLE_BEGIN_CATCH) return NULL;
+    if (role == 0 || role > ATF_ROLE_LAST) return NULL;
     *at = &original[role];
     return roles[role].wrapper;
 }

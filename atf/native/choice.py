@@ -17,7 +17,7 @@ FIRST_MODULE = 1 << 20  # module ids from here on: Python's modules count from 1
 UNTOUCHED = re.compile(r"ld-linux[^/]*|ld-musl[^/]*|ld[.-][^/]*\.so[^/]*|libgcc_s\.so[^/]*|libatf_(agent|boot)\.so|(lib)?frida[^/]*|linux-vdso.*|linux-gate.*")
 ROLES = {
     "_Unwind_RaiseException": 1, "_Unwind_ForcedUnwind": 2, "_Unwind_Resume_or_Rethrow": 3, "_Unwind_Resume": 4, "_Unwind_Backtrace": 5,
-    "__cxa_begin_catch": 6,
+    "__cxa_begin_catch": 6, "_Unwind_SetIP": 7,
 }  # fmt: skip
 _RULES = (
     (r"_?_?(sig)?(set|long)jmp|__sigsetjmp|_+longjmp\w*|__longjmp_chk|__libc_siglongjmp", "saves or restores a stack: a return hook would not survive it"),

@@ -51,6 +51,8 @@ def call(pid: int, *words: str) -> None:
     except frida.ProcessNotFoundError as error:
         raise TargetGone(f"process {pid} has ended") from error
     except frida.PermissionDeniedError as error:
+        if not segment.alive(pid):
+            raise TargetGone(f"process {pid} ended while the agent was brought in") from error
         advice = "run atf as its user or as root; where kernel.yama.ptrace_scope is 1 or more, as root or after `sysctl kernel.yama.ptrace_scope=0`"
         raise TargetDenied(f"process {pid} may not be entered: {advice} ({error})") from error
     except Exception as error:  # its errors have no common root

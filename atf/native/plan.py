@@ -13,7 +13,7 @@ import numpy as np
 from atf._core.errors import InjectionError
 from atf.native.choice import Module
 
-MAGIC, VERSION = 0x50465441, 1
+MAGIC, VERSION = 0x50465441, 2
 LIVE, ENTRY_ONLY = 1, 2
 NEW, STARTING, ACTIVE, DETACHED, FAILED = range(5)
 WAITING, HOOKED, HOOKED_ENTRY, REFUSED, RESTORED = range(5)
@@ -44,6 +44,7 @@ MODULE = np.dtype(
 )
 FUNCTION = np.dtype([("vaddr", "<u8"), ("size", "<u4"), ("flags", "<u4"), ("function_id", "<u8"), ("state", "<u4"), ("reason", "<u4")])
 assert (HEADER.itemsize, MODULE.itemsize, FUNCTION.itemsize) == (160, 64, 32)
+OURS = (64, 48, 24)  # bytes of each that are ours: the agent's fields begin there
 
 REASONS = {
     1: "shorter than 5 bytes up to the next code",
@@ -153,8 +154,24 @@ def _build(modules: list[Module], segments: tuple[int, int, int], flags: int) ->
         first += count
     head = header[0]
     head["magic"], head["version"], head["flags"] = MAGIC, VERSION, flags
-    head["bytes"] = texts_at + len(texts)
     head["control_id"], head["registry_id"], head["rings_id"] = segments
     head["module_count"], head["function_count"] = len(modules), total
     head["modules_offset"], head["functions_offset"], head["texts_offset"] = modules_at, functions_at, texts_at
-    return header.tobytes() + images.tobytes() + entries.tobytes() + bytes(texts)
+    return sealed(header.tobytes() + images.tobytes() + entries.tobytes() + bytes(texts))
+
+
+def sealed(content: bytes) -> bytes:
+    """A plan's content, filled up, with its size and its sum: the agent refuses it when one word is another."""
+    content += bytes(-len(content) % 8)
+    words = np.frombuffer(content, "<u8").copy()
+    words[1] = words[1] >> np.uint64(32) << np.uint64(32) | np.uint64(len(content) + 8)
+    written = words.copy()  # without what is the agent's
+    head = words.view("u1")[: HEADER.itemsize].view(HEADER)[0]
+    modules_at, functions_at = HEADER.itemsize, HEADER.itemsize + int(head["module_count"]) * MODULE.itemsize
+    texts_at = functions_at + int(head["function_count"]) * FUNCTION.itemsize
+    raw = written.view("u1")
+    raw[OURS[0] : HEADER.itemsize] = 0
+    raw[modules_at:functions_at].reshape(-1, MODULE.itemsize)[:, OURS[1] :] = 0
+    raw[functions_at:texts_at].reshape(-1, FUNCTION.itemsize)[:, OURS[2] :] = 0
+    total = int((written * (2 * np.arange(len(written), dtype="<u8") + np.uint64(1))).sum(dtype="<u8"))
+    return words.tobytes() + ((total + 1) % (1 << 64)).to_bytes(8, "little")

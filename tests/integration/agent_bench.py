@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import atf
 from atf._core import segment
 from atf.gather import Gatherer
+from atf.native.plan import sealed
 
 AGENT = pathlib.Path(atf.__file__).resolve().parent / "_core" / "agent"
 LIBRARY = AGENT / "libatf_agent.so"
@@ -54,7 +55,7 @@ class Plan:
     """A plan file, written once and read back as often as one likes."""
 
     def __init__(self, path, ids, modules, flags=0):
-        self.path, self.names, self.order = str(path), {}, []
+        self.path, self.names, self.order, self.modules = str(path), {}, [], modules
         texts, rows, heads = b"\0", b"", b""
         first = 0
         for module in modules:
@@ -78,10 +79,10 @@ class Plan:
             MODULE.pack(texts_at + row[0], *row[1:]) for row in (MODULE.unpack_from(heads, i * MODULE.size) for i in range(len(modules)))
         )
         total = texts_at + len(texts)
-        header = (0x50465441, 1, total, flags, *ids, len(modules), first, modules_at, functions_at, texts_at, 0, 0)
+        header = (0x50465441, 2, total, flags, *ids, len(modules), first, modules_at, functions_at, texts_at, 0, 0)
         self.functions_at, self.count = functions_at, first
         with open(self.path, "wb") as file:
-            file.write(HEADER.pack(*header, *([0] * 16)) + heads + rows + texts)
+            file.write(sealed(HEADER.pack(*header, *([0] * 16)) + heads + rows + texts))
 
     def header(self):
         with open(self.path, "rb") as file:
@@ -126,8 +127,8 @@ class Bench:
         self.path = pathlib.Path(path)
         self.runs = 0
 
-    def build(self, source, name="program", cxx=False, flags=()):
-        compiler = shutil.which("g++" if cxx else "gcc")
+    def build(self, source, name="program", cxx=False, flags=(), compiler=None):
+        compiler = shutil.which(compiler or ("g++" if cxx else "gcc"))
         file = self.path / f"{name}.{'cc' if cxx else 'c'}"
         file.write_text(source)
         target = self.path / name
@@ -146,8 +147,8 @@ class Bench:
         return [Module(str(program), own, 1, flags or {}), *extra]
 
     @contextlib.contextmanager
-    def session(self, modules, flags=0, policy="block", **options):
-        """Segments, a plan that names them, and a drain: yields (segments, plan, take_in)."""
+    def session(self, modules, flags=0, policy="block", started=True, **options):
+        """Segments, a plan that names them, and a drain: yields (segments, plan, take_in, gatherer). started: the drain runs at once."""
         self.runs += 1
         out = self.path / f"run{self.runs}"
         out.mkdir()
@@ -156,7 +157,8 @@ class Bench:
         plan = Plan(out / "plan", segments.ids, modules, flags)
         gatherer = Gatherer(str(out), None)
         self.out = out
-        gatherer.start()
+        if started:
+            gatherer.start()
         try:
 
             def take_in(pid):
@@ -171,6 +173,10 @@ class Bench:
                 gatherer.stop()
             gatherer.close()
             segments.remove()
+
+    def opened(self):
+        """The trace of the last session."""
+        return atf.open(self.taken.manifest.path)
 
     def run(self, *command, modules=None, only=None, flags=0, environment=None, timeout=100, **options):
         """Run under the agent, preloaded, to the end; everything that it recorded is in files then."""
@@ -187,7 +193,11 @@ class Bench:
             while gatherer.live:
                 gatherer.poll()
                 time.sleep(0.001)
+        return self.finished(process.returncode, out, err, plan)
+
+    def finished(self, status, out, err, plan):
+        """What the last session recorded, with names."""
         names = [(2, identifier, 0, name, "") for identifier, name in plan.names.items()]
-        self.taken.manifest.add_names([(1, m.number, 0, os.path.basename(m.path), m.path) for m in modules] + names)
+        self.taken.manifest.add_names([(1, m.number, 0, os.path.basename(m.path), m.path) for m in plan.modules] + names)
         self.taken.write_manifest("complete") if self.taken.segments.segments else self.taken.manifest.write()
-        return Ran(process.returncode, out, err, pathlib.Path(self.taken.manifest.path), plan, self.taken.source.totals)
+        return Ran(status, out, err, pathlib.Path(self.taken.manifest.path), plan, self.taken.source.totals)

@@ -25,7 +25,7 @@ KEEP int even(unsigned n); KEEP int odd(unsigned n);
 volatile int sink;
 KEEP int even(unsigned n) { if (!n) return 1; int r = odd(n - 1); sink = r; return r; }
 KEEP int odd(unsigned n) { if (!n) return 0; int r = even(n - 1); sink = r; return r; }
-int main(void) { printf("%ld %d\n", deep(50000), even(30001)); CALLS(deep, 50001); CALLS(even, 15001); CALLS(odd, 15001); return 0; }
+int main(void) { printf("%ld %d\n", deep(100000), even(30001)); CALLS(deep, 100001); CALLS(even, 15001); CALLS(odd, 15001); return 0; }
 """,
     "values": r"""
 typedef struct { long a[9]; double d; } big; typedef struct { double x, y; } two; typedef struct { long i; double d; } mixed;

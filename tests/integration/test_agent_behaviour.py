@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 from agent_bench import LIBRARY, Bench
+from agent_check import check
 from agent_programs import CXX, HEAD, C
 
 pytestmark = [
@@ -15,21 +16,6 @@ pytestmark = [
 @pytest.fixture
 def bench(tmp_path):
     return Bench(tmp_path)
-
-
-def check(bench, program, *arguments, **options):
-    plain = bench.plain(program, *arguments)
-    ran = bench.run(program, *arguments, **options)
-    said = [line for line in plain[1].splitlines() if not line.startswith("@")]
-    assert (ran.status, [line for line in ran.out.splitlines() if not line.startswith("@")], ran.err) == (plain[0], said, plain[2])
-    assert ran.plan.header()["state"] == "active" and not ran.plan.refused()
-    told = {name: int(n) for name, n in (line[1:].split() for line in ran.out.splitlines() if line.startswith("@"))}
-    calls = ran.calls()
-    if ran.plan.header()["skipped"]:  # handlers that came by hundreds while their thread waited for a slow drain: counted, and a gap
-        assert sum(told.values()) - sum(calls.get(name, 0) for name in told) == ran.plan.header()["skipped"]
-    else:
-        assert {name: calls.get(name, 0) for name in told} == told
-    return ran
 
 
 @pytest.mark.parametrize("name", [name for name in C if name != "signals"])

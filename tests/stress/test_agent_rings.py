@@ -1,0 +1,103 @@
+"""The harness tests/native/agent_stress.c: the agent's record path as the agent compiles it, under load and under ThreadSanitizer.
+
+FORBIDDEN, checked in every file that it wrote: what test_native forbids, and a record whose kind or depth is not what its thread did.
+"""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+from test_native import CC, ENVIRONMENT, KINDS, ROOT, assert_clean, run
+
+AGENT = ("record", "frames", "block", "orphans", "producer_in_agent")
+DRAIN = ("source", "output", "links", "writer", "engine")
+SOURCES = [ROOT / "tests/native/agent_stress.c", *(ROOT / f"_core/agent/{name}.c" for name in AGENT), *(ROOT / f"_core/{name}.c" for name in DRAIN)]
+
+pytestmark = pytest.mark.skipif(os.uname().sysname != "Linux" or os.uname().machine != "x86_64", reason="there is no agent for this machine")
+
+QUICK = {
+    "drop-oldest": "pace=300",
+    "block": "block=1",
+    "block, a slot each": "block=1 slots=64",
+    "more threads than slots": "pace=100 threads=8 slots=2 cells=8",
+    "a drain that stalls": "pace=200 lives=4 records=40000 stalls=1 slots=64 cells=512",
+    "two rings a lane": "pace=200 index_rings=2 slots=4",
+    "spare rings": "pace=300 slots=4 spare_rings=3",
+    "frames left by jumps": "block=1 jumps=3 records=10000",
+}
+LONG = {
+    "drop-oldest": "pace=500 lives=200",
+    "block": "block=1 lives=200",
+    "jumps": "block=1 lives=100 jumps=4 slots=64",
+    "slots change hands": "pace=200 lives=100 threads=6",
+    "stalls": "pace=100 lives=30 stalls=8 slots=8 cells=256",
+    "stalls, block": "block=1 lives=100 stalls=6 threads=6",
+}
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory):
+    """harness(kind) → path of the program, built once."""
+    if not shutil.which(CC[0]):
+        pytest.skip("there is no C compiler")
+    place, built = tmp_path_factory.mktemp("agent"), {}
+
+    def build(kind):
+        if kind not in built:
+            command = [*CC, "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Werror", "-fno-strict-aliasing", f"-I{ROOT / '_core'}", *KINDS[kind]]
+            command += ["-DATF_END_ROUNDS=3"] if kind in ("tsan", "broken") else []
+            done = subprocess.run([*command, *map(str, SOURCES), "-pthread", "-o", place / kind], env=ENVIRONMENT, capture_output=True, text=True)
+            if "cannot find" in done.stderr and "san" in done.stderr:
+                pytest.skip(f"this compiler has no sanitizer library: {done.stderr.splitlines()[0]}")
+            assert done.returncode == 0, done.stderr
+            built[kind] = place / kind
+        return built[kind]
+
+    return build
+
+
+@pytest.mark.parametrize("case", QUICK)
+def test_plain(harness, tmp_path, case):
+    assert_clean(run(harness("plain"), QUICK[case], tmp_path))
+
+
+def test_blocks_and_slots_are_used_again(harness, tmp_path):
+    """FORBIDDEN: memory for every thread that ever was."""
+    done = run(harness("plain"), "block=1 lives=300 records=20", tmp_path)
+    assert_clean(done)
+    blocks = int(done.stdout.partition(" blocks ")[2].split()[0])
+    assert blocks <= 16, done.stdout
+
+
+@pytest.mark.tsan
+@pytest.mark.parametrize("case", ["drop-oldest", "block", "more threads than slots", "a drain that stalls", "spare rings", "frames left by jumps"])
+def test_no_race(harness, tmp_path, case):
+    """FORBIDDEN: any report of ThreadSanitizer."""
+    assert_clean(run(harness("tsan"), QUICK[case] + " lives=4", tmp_path))
+
+
+@pytest.mark.tsan
+def test_broken_build_is_caught(harness, tmp_path):
+    done = run(harness("broken"), "pace=200 lives=2", tmp_path)
+    assert done.returncode != 0
+    assert "WARNING: ThreadSanitizer: data race" in done.stderr, done.stderr[-2000:]
+
+
+def test_addresses(harness, tmp_path):
+    """FORBIDDEN: an access outside of a ring or a block, or undefined behaviour."""
+    assert_clean(run(harness("asan"), QUICK["more threads than slots"] + " jumps=5 lives=4", tmp_path))
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("seed", range(1, 4))
+@pytest.mark.parametrize("case", LONG)
+def test_long(harness, tmp_path, case, seed):
+    assert_clean(run(harness("plain"), f"{LONG[case]} seed={seed}", tmp_path, 600))
+
+
+@pytest.mark.stress
+@pytest.mark.tsan
+@pytest.mark.parametrize("case", LONG)
+def test_long_no_race(harness, tmp_path, case):
+    assert_clean(run(harness("tsan"), LONG[case], tmp_path, 900))
