@@ -48,10 +48,13 @@ int atf_block_home(uint64_t sp, uint64_t *low, uint64_t *high)
 
 static void clear(atf_agent_thread *t)
 {
-    atf_agent_thread keep = *t;
+    uint64_t bytes = t->bytes;
+    uint8_t *captured = t->captured;
+    atf_agent_thread *next = t->next;
     memset(t, 0, sizeof *t);
-    t->bytes = keep.bytes;
-    t->next = keep.next;
+    t->bytes = bytes;
+    t->next = next;
+    t->captured = captured;
     t->bottom = t->top = (atf_frame *)((char *)t + ATF_BLOCK_BYTES);
     t->bottom->slot = INT64_MAX; /* above every address: the first frame always lies below */
 }
