@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Any
 
@@ -128,6 +129,8 @@ def value(told: dict[str, Any], registers: dict[str, int], stack: bytes) -> Any:
         _, layout, packed = _FLOATS[shown_as]
         numbers = struct.unpack_from(layout, struct.pack(packed, *raw))
         return numbers[0] if len(numbers) == 1 else list(numbers)
+    if shown_as == "f80" and len(raw) == 2:
+        return _extended(*raw)
     if isinstance(shown_as, str) and shown_as[:1] in "iu" and shown_as[1:].isdecimal():
         number = _integer(shown_as, sum(word << 64 * k for k, word in enumerate(raw)))
         names = told.get("names")
@@ -139,6 +142,17 @@ def value(told: dict[str, Any], registers: dict[str, int], stack: bytes) -> Any:
 
 # How many words, and what they are: a complex number of floats stands in one.
 _FLOATS = {"f32": (1, "<f", "<Q"), "f64": (1, "<d", "<Q"), "c64": (1, "<2f", "<Q"), "c128": (2, "<2d", "<2Q")}
+
+
+def _extended(mantissa: int, rest: int) -> float:
+    """A long double of x86, as near as a float comes."""
+    exponent, sign = rest & 0x7FFF, -1.0 if rest & 0x8000 else 1.0
+    if exponent == 0x7FFF:
+        return sign * math.inf if mantissa << 1 & (1 << 64) - 1 == 0 else math.nan
+    try:
+        return sign * math.ldexp(mantissa, exponent - 16383 - 63)
+    except OverflowError:
+        return sign * math.inf
 
 
 def _integer(shown_as: str, raw: int) -> int:

@@ -107,7 +107,7 @@ void atf_calls_left(atf_agent_thread *t)
     uint64_t end = now(t);
     if (!atf_agent_wanted.least || !t->core.live) return;
     atf_frame *f = t->top;
-    while (f > t->bottom && f->start && too_short(f->start, end)) f--;
+    for (; f > t->bottom && f->start && too_short(f->start, end); f--) __atomic_fetch_add(&t->filtered, 1, __ATOMIC_RELAXED);
     if (f > t->bottom && f->start) atf_calls_out(t, f->start);
 }
 

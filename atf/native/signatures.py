@@ -93,7 +93,8 @@ def _signature(types: Types, die: Any) -> dict[str, Any]:
     declared = types.follow(source, "DW_AT_specification") or source
     result = types.of(source) if "DW_AT_type" in source.attributes else types.of(declared)
     places = Places()
-    returns = _told(result, places.returned(result))
+    at = places.returned(result)
+    returns = _told(result, at, hidden=at == "rax" and result.in_memory)
     parameters = []
     for child in source.iter_children():
         if child.tag == "DW_TAG_unspecified_parameters":
@@ -107,8 +108,8 @@ def _signature(types: Types, die: Any) -> dict[str, Any]:
     return {"parameters": parameters, "returns": returns}
 
 
-def _told(layout: Layout, at: str | list[str] | None) -> dict[str, Any]:
-    told: dict[str, Any] = {"type": layout.type, "as": "memory" if layout.by_reference else layout.shown_as, "at": at}
+def _told(layout: Layout, at: str | list[str] | None, hidden: bool = False) -> dict[str, Any]:
+    told: dict[str, Any] = {"type": layout.type, "as": "memory" if hidden or layout.by_reference else layout.shown_as, "at": at}
     if layout.names:
         told["names"] = layout.names
     return told

@@ -1,0 +1,85 @@
+"""Programs that are hard to trace, with every detail of every call, and with only those calls that last long enough: they do what they do alone."""
+
+import shutil
+
+import pytest
+from agent_bench import LIBRARY, Bench
+from agent_programs import CXX, HEAD, C
+from test_agent_behaviour import check
+
+pytestmark = [
+    pytest.mark.skipif(not LIBRARY.exists(), reason="the native agent is not built for this machine"),
+    pytest.mark.skipif(not (shutil.which("gcc") and shutil.which("g++") and shutil.which("nm")), reason="no compiler"),
+]
+
+ARGS, BACKTRACE = 4, 8  # of a plan
+DETAILS, TIMED = 2, 4  # of a function
+LEAST_NS = 20_000
+LEFT_OPEN = ("signals", "noexcept", "thread_ends")  # calls that nobody sees the end of, or as many as the clock says
+
+
+class All(dict):
+    """The same flags for every function."""
+
+    def __init__(self, flags):
+        super().__init__(all=flags)
+
+    def get(self, name, default=0):
+        return self["all"]
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+def build(bench, name):
+    return bench.build(HEAD + (C | CXX)[name], cxx=name in CXX)
+
+
+def everything(bench, program):
+    return {
+        "modules": bench.modules(program, flags=All(DETAILS)),
+        "flags": ARGS | BACKTRACE,
+        "stack_bytes": 256,
+        "detail_rings": 4,
+        "detail_bytes": 4 << 20,
+    }
+
+
+@pytest.mark.parametrize("name", [*C, *CXX])
+def test_every_detail_then_only_long_calls(bench, name):
+    program = build(bench, name)
+    whole = check(bench, program, **everything(bench, program))
+    total = sum(whole.calls().values())
+    with whole.trace() as trace:
+        assert trace.check() == []
+        detailed = sum(1 for event in trace.events(kind="call", limit=3000) if event.has_detail)
+    assert detailed > 0.9 * min(total, 3000) or name == "signals"
+
+    ran = bench.run(program, modules=bench.modules(program, flags=All(TIMED)), min_duration_ns=LEAST_NS)
+    said = [[line for line in text.splitlines() if not line.startswith("@")] for text in (ran.out, whole.out)]
+    assert (ran.status, said[0], ran.err) == (whole.status, said[1], whole.err)
+    with ran.trace() as trace:
+        assert trace.check() == []
+        written = sum(row.count for row in trace.top(None))
+        if not ran.plan.header()["orphans"]:
+            assert all(span.duration_ns > 0.98 * LEAST_NS for span in trace.spans(status="ok"))
+    assert written < total
+    if name not in LEFT_OPEN:
+        assert written + ran.plan.header()["filtered"] == total
+
+
+def test_calls_of_a_rich_program_while_signals_come(bench):
+    """Both at once: what a filter keeps has its details, and what it does not keep costs none."""
+    program = build(bench, "signals")
+    modules = bench.modules(program, flags=All(DETAILS | TIMED))
+    ran = bench.run(program, "altstack", modules=modules, flags=ARGS | BACKTRACE, min_duration_ns=LEAST_NS, detail_rings=4, detail_bytes=1 << 20)
+    assert ran.status == 0 and ran.err == ""
+    with ran.trace() as trace:
+        assert trace.check() == []
+        assert all(span.duration_ns > 0.98 * LEAST_NS for span in trace.spans(status="ok"))
+        (main,) = trace.spans(function="main")
+        assert main.args is not None and main.result is not None
+    told = sum(int(line.split()[1]) for line in ran.out.splitlines())
+    assert ran.plan.header()["filtered"] > 0.9 * told
