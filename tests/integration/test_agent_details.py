@@ -1,5 +1,6 @@
 """Programs that are hard to trace, with every detail of every call, and with only those calls that last long enough: they do what they do alone."""
 
+import json
 import shutil
 
 import pytest
@@ -83,3 +84,19 @@ def test_calls_of_a_rich_program_while_signals_come(bench):
         assert main.args is not None and main.result is not None
     told = sum(int(line.split()[1]) for line in ran.out.splitlines())
     assert ran.plan.header()["filtered"] > 0.9 * told
+
+
+def test_a_full_detail_lane(bench):
+    """FORBIDDEN: a record that is lost with its detail, or a detail that nobody counts."""
+    source = "KEEP int leaf(int x) { volatile int y = x; return y + 1; } int main(void) { for (int i = 0; i < 60000; i++) leaf(i); return 0; }"
+    program = bench.build(HEAD + source)
+    few = {"detail_rings": 2, "detail_bytes": 16384, "index_rings": 4, "index_bytes": 2 << 20}
+    ran = bench.run(program, policy="drop-oldest", **{**everything(bench, program), **few})
+    with ran.trace() as trace:
+        assert trace.check() == []
+        events = [event for event in trace.events() if event.kind in ("call", "return")]
+        assert [event.kind for event in events].count("call") == 60001
+        bare = sum(1 for event in events if not event.has_detail)
+    (thread,) = json.loads((ran.path / "manifest.json").read_text())["threads"]
+    assert 0 < bare < len(events)
+    assert bare == thread["details_lost"]
