@@ -13,8 +13,8 @@ _NAMES = {
     2: tuple(f"x{n}" for n in range(8)),
 }
 _RETURN, _X86_64 = 4, 1
-_VECTORS, _BACKTRACE = 1, 2
-_INTEGERS = _NAMES[1][:6]
+_VECTORS, _BACKTRACE, _TEXTS = 1, 2, 3
+INTEGERS = _NAMES[1][:6]
 # As the recorder of Python has them (_core/vm/secrets.c).
 _SECRET = ("password", "passwd", "secret", "token", "api_key", "apikey", "authorization", "credential", "private_key", "cookie", "session_id")
 
@@ -65,7 +65,7 @@ def decode(kind: int, payload: Any, arch: int, natives: Natives | None) -> dict[
         found = {f"xmm{n}": value for n, (value,) in enumerate(struct.iter_unpack("<Q", vectors[: len(vectors) // 8 * 8]))}
         registers.update(found)
         signature = natives.signature(function_id) if natives is not None else None
-        found = _result(registers, signature) if kind == _RETURN else _arguments(registers, stack, signature)
+        found = _result(registers, signature) if kind == _RETURN else _arguments(registers, stack, signature, _texts(blocks))
     found.update({"function_id": function_id, "registers": registers, "lr": lr, "fp": fp, "sp": sp, "stack": stack})
     if _BACKTRACE in blocks:
         walk = blocks[_BACKTRACE]
@@ -88,15 +88,29 @@ def _blocks(payload: Any, at: int) -> dict[int, bytes]:
     return found
 
 
-def _arguments(registers: dict[str, int], stack: bytes, signature: dict[str, Any] | None) -> dict[str, Any]:
+def _texts(blocks: dict[int, bytes]) -> dict[str, str]:
+    """{register: the text that it points to}; one that was cut ends in "…"."""
+    found, content, at = {}, blocks.get(_TEXTS, b""), 0
+    while at + 2 <= len(content):
+        number, size = content[at], content[at + 1]
+        text = content[at + 2 : at + 2 + (size & 0x7F)]
+        if number < len(INTEGERS):
+            found[INTEGERS[number]] = text.decode("utf-8", "replace") + ("…" if size & 0x80 else "")
+        at += 2 + (size & 0x7F)
+    return found
+
+
+def _arguments(registers: dict[str, int], stack: bytes, signature: dict[str, Any] | None, texts: dict[str, str]) -> dict[str, Any]:
     if signature is None:
-        raw = [*_INTEGERS, *(f"xmm{n}" for n in range(8))]
+        raw = [*INTEGERS, *(f"xmm{n}" for n in range(8))]
         return {"args": {f"arg{n}" if n < 6 else name: f"0x{registers.get(name, 0):x}" for n, name in enumerate(raw)}}
     args: dict[str, Any] = {}
     for number, one in enumerate(signature["parameters"]):
         if isinstance(one, dict):
             name = str(one.get("name") or f"arg{number}")
-            args[name] = "***" if is_secret(name) else value(one, registers, stack)
+            at = one.get("at")
+            known = texts.get(at) if isinstance(at, str) else None
+            args[name] = "***" if is_secret(name) else known if known is not None else value(one, registers, stack)
     return {"args": args}
 
 

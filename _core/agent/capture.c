@@ -14,7 +14,8 @@ typedef struct __attribute__((packed)) atf_block_head {
     uint16_t tag, bytes;
 } atf_block_head;
 
-_Static_assert(sizeof(atf_native_payload) + ATF_STACK_BYTES_MOST + 2 * sizeof(atf_block_head) + 64 + 16 * ATF_BACKTRACE_MOST <= ATF_CAPTURE_MOST, "room");
+#define MOST (sizeof(atf_native_payload) + ATF_STACK_BYTES_MOST + 3 * sizeof(atf_block_head) + 64 + 16 * ATF_BACKTRACE_MOST + 6 * (2 + ATF_TEXT_MOST))
+_Static_assert(MOST <= ATF_CAPTURE_MOST, "room");
 
 /* The end of the first thread's stack, as the loader knows it. */
 extern void *__libc_stack_end __attribute__((weak));
@@ -69,9 +70,37 @@ static uint8_t *backtrace(const atf_agent_thread *t, const atf_frame *f, uint64_
     return at + 16 * n;
 }
 
-uint32_t atf_capture_call(const atf_agent_thread *t, const atf_frame *f, uint64_t id, const atf_registers *r, uint8_t *to)
+/* Texts as (register's number, bytes, content); the upper bit of `bytes`: the text goes on. The kernel reads, page by page, and
+ * refuses what is not there; what cannot be read is left out. */
+static uint8_t *texts(uint32_t mask, const atf_registers *r, uint8_t *to)
+{
+    const uint64_t *registers = &r->rdi;
+    uint8_t *at = to + sizeof(atf_block_head);
+    long pid = atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+    for (uint32_t i = 0; i < 6; i++) {
+        uint64_t text = registers[i], first = 4096 - (text & 4095);
+        if (!(mask >> i & 1) || !text) continue;
+        if (first > ATF_TEXT_MOST) first = ATF_TEXT_MOST;
+        struct iovec mine = {at + 2, ATF_TEXT_MOST};
+        struct iovec theirs[2] = {{(void *)(uintptr_t)text, first}, {(void *)(uintptr_t)(text + first), ATF_TEXT_MOST - first}};
+        long n = atf_call(SYS_process_vm_readv, pid, (long)&mine, 1, (long)theirs, 2, 0);
+        if (n <= 0) continue;
+        uint32_t bytes = 0;
+        while (bytes < n && at[2 + bytes]) bytes++;
+        at[0] = (uint8_t)i;
+        at[1] = (uint8_t)(bytes | (bytes == n ? 0x80 : 0));
+        at += 2 + bytes;
+    }
+    atf_block_head head = {ATF_TAG_TEXTS, (uint16_t)(at - to - (long)sizeof(atf_block_head))};
+    memcpy(to, &head, sizeof head);
+    return at;
+}
+
+uint32_t atf_capture_call(const atf_agent_thread *t, const atf_frame *f, const uint8_t *stub, const atf_registers *r, uint8_t *to)
 {
     const atf_wanted *w = &atf_agent_wanted;
+    uint32_t mask = STUB_TEXTS(atf_stub_flags(stub));
+    uint64_t id = atf_stub_id(stub);
     atf_native_payload p = {.function_id = id, .lr = f ? f->ret : *(const uint64_t *)(uintptr_t)r->rsp, .fp = r->rbp, .sp = r->rsp};
     uint8_t *at = to + sizeof p;
     memcpy(p.registers, r, sizeof p.registers);
@@ -80,6 +109,7 @@ uint32_t atf_capture_call(const atf_agent_thread *t, const atf_frame *f, uint64_
     at += p.stack_bytes;
     if (w->args) at = block(at, ATF_TAG_VECTORS, r->xmm, sizeof r->xmm);
     if (w->backtrace) at = backtrace(t, f, p.lr, at);
+    if (mask) at = texts(mask, r, at);
     return (uint32_t)(at - to);
 }
 

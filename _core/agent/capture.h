@@ -13,7 +13,8 @@ _Static_assert(sizeof(atf_registers) == R_SIZE && offsetof(atf_registers, xmm) =
 _Static_assert(offsetof(atf_registers, flags) == R_FLAGS && offsetof(atf_registers, rax) == R_RAX, "registers");
 
 /* Blocks behind the stack bytes of a native detail; docs/format.md. */
-enum atf_block_tag { ATF_TAG_VECTORS = 1, ATF_TAG_BACKTRACE = 2 };
+enum atf_block_tag { ATF_TAG_VECTORS = 1, ATF_TAG_BACKTRACE = 2, ATF_TAG_TEXTS = 3 };
+#define ATF_TEXT_MOST 64 /* bytes of a text */
 #define ATF_BACKTRACE_MOST 32
 
 /* What the plan asks for; written before its hooks go in. */
@@ -25,7 +26,7 @@ extern atf_wanted atf_agent_wanted;
 void atf_wanted_set(const atf_plan *p, const atf_control *c);
 
 /* ---- capture.c: the payload of one detail, to `to` (ATF_CAPTURE_MOST bytes); its bytes. `f`: the call's own frame, NULL: it has none. */
-uint32_t atf_capture_call(const atf_agent_thread *t, const atf_frame *f, uint64_t id, const atf_registers *r, uint8_t *to);
+uint32_t atf_capture_call(const atf_agent_thread *t, const atf_frame *f, const uint8_t *stub, const atf_registers *r, uint8_t *to);
 uint32_t atf_capture_return(uint64_t id, uint64_t ret, const atf_registers *r, uint8_t *to);
 
 /* ---- timed.c: what is written when calls begin and end. All of it inside a slow path of this thread, with its record path ready.

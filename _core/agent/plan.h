@@ -73,6 +73,7 @@ _Static_assert(sizeof(atf_plan_module) == 64, "plan module");
 /* atf_plan_function.flags */
 #define ATF_FN_ENTRY_ONLY 1u
 #define ATF_FN_DETAILS 2u /* what the plan says of details holds for it */
+#define ATF_FN_TEXTS 0x3F0000u /* with ATF_FN_DETAILS: the argument registers, from rdi on, that hold texts to be followed */
 #define ATF_FN_TIMED 4u   /* min_duration_ns holds for it: all functions of a plan, or none */
 /* What the function means to the agent besides being traced; bits 8..15. Functions with a role are not
  * traced themselves. The agent finds those of libgcc_s and libstdc++ alone; the controller names those that

@@ -31,6 +31,7 @@
 #define STUB_BODY 32
 #define STUB_ENTRY_ONLY 1
 #define STUB_DETAILS 2 /* its calls go through C, with their registers */
+#define STUB_TEXTS(flags) ((flags) >> 16 & 0x3F) /* argument registers that hold texts */
 #define STUB_TIMED 4   /* recorded only when it lasted long enough: nothing is written at its entry */
 
 /* What the stubs of STUB_DETAILS save: struct atf_registers. */
@@ -43,7 +44,7 @@
 #include "../producer.h"
 
 #define ATF_KEPT 512
-#define ATF_CAPTURE_MOST 1024   /* bytes of one detail */
+#define ATF_CAPTURE_MOST 1408   /* bytes of one detail */
 #define ATF_CAPTURED_FRAMES 4096 /* so deep calls keep their details until it is known that they are recorded */
 
 /* A frame whose return address is ours. `slot`: where that return address stands; 0 while the entry is being made. A frame

@@ -68,20 +68,20 @@ void atf_call_begin(atf_agent_thread *t, atf_frame *f, const atf_registers *r)
     if (flags & STUB_TIMED) {
         uint8_t *kept = flags & STUB_DETAILS ? kept_of(t, f) : NULL;
         if (kept) {
-            if (r) bytes = atf_capture_call(t, f, id, r, kept + 8);
+            if (r) bytes = atf_capture_call(t, f, f->stub, r, kept + 8);
             memcpy(kept, &bytes, 4);
         }
         f->start = now(t);
         return;
     }
-    if (flags & STUB_DETAILS && r) bytes = atf_capture_call(t, f, id, r, t->scratch);
+    if (flags & STUB_DETAILS && r) bytes = atf_capture_call(t, f, f->stub, r, t->scratch);
     put(t, ATF_CALL, now(t), id, f->depth, t->scratch, bytes);
 }
 
 void atf_call_alone(atf_agent_thread *t, const uint8_t *stub, uint32_t depth, const atf_registers *r)
 {
     uint64_t id = atf_stub_id(stub);
-    uint32_t bytes = r && atf_stub_flags(stub) & STUB_DETAILS ? atf_capture_call(t, NULL, id, r, t->scratch) : 0;
+    uint32_t bytes = r && atf_stub_flags(stub) & STUB_DETAILS ? atf_capture_call(t, NULL, stub, r, t->scratch) : 0;
     put(t, ATF_CALL, now(t), id, depth, t->scratch, bytes);
 }
 

@@ -43,9 +43,10 @@ def add_modules(parser: argparse.ArgumentParser) -> None:
 
 
 def add_details(parser: argparse.ArgumentParser) -> None:
-    """--args, --stack-bytes, --backtrace and --min-duration."""
+    """--args, --strings, --stack-bytes, --backtrace and --min-duration."""
     native = parser.add_argument_group("calls of compiled programs")
     native.add_argument("--args", action="store_true", help="record arguments and results, with names and types where the program has debug information")
+    native.add_argument("--strings", action="store_true", help="--args, and what char * arguments point to, up to 64 bytes (needs debug information)")
     native.add_argument("--stack-bytes", metavar="N", type=whole, help="record so many bytes of the caller's stack with every call, at most 256")
     native.add_argument("--backtrace", action="store_true", help="record with every call where it and the traced calls around it return to")
     native.add_argument("--min-duration", metavar="TIME", type=duration_ns, help="record only calls that last so long, e.g. 10us, and those around them")

@@ -12,6 +12,7 @@ from atf.native.choice import Module
 from atf.native.details import Details
 from atf.native.plan import Plan
 from atf.native.process import NativeProcess
+from atf.native.texts import texts_of
 from atf.recording import GEOMETRY
 
 
@@ -19,6 +20,7 @@ def begin(gatherer: Gatherer, pid: int, argv: list[str], modules: list[Module], 
     """Make everything that the agent of process ``pid`` will need, and begin to drain. SegmentError, OutputError."""
     assert gatherer.session
     details = Details.of(config)
+    texts = texts_of(modules) if details.strings else {}
     options = {key: int(config[key]) for key in GEOMETRY if config.get(key)}
     segments = segment.SegmentSet.create(options=options, pid=pid, policy=config.get("policy", "drop-oldest"))
     file = os.path.join(gatherer.session, f"{pid}-{segments.ids[0]}.process")
@@ -26,7 +28,7 @@ def begin(gatherer: Gatherer, pid: int, argv: list[str], modules: list[Module], 
         owner = os.stat(f"/proc/{pid}").st_uid
         foreign = owner != os.geteuid()
         place = tempfile.mkdtemp(prefix="atf-") if foreign else gatherer.session
-        plan = Plan(os.path.join(place, f"{pid}-{segments.ids[0]}.plan"), modules, segments.ids, flags, details)
+        plan = Plan(os.path.join(place, f"{pid}-{segments.ids[0]}.plan"), modules, segments.ids, flags, details, texts)
         if foreign:
             segments.give_to(owner)
             os.chown(plan.path, owner, -1)

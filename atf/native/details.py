@@ -16,13 +16,17 @@ DURATION_MOST_NS = 3600 * 10**9
 
 @dataclass(frozen=True)
 class Details:
-    """level: calls or returns. stack_bytes: of the caller's stack, with each call. min_duration_ns: 0: every call is recorded."""
+    """level: calls or returns. stack_bytes: of the caller's stack, with each call. min_duration_ns: 0: every call is recorded.
+
+    strings: what char * arguments point to.
+    """
 
     level: str = "returns"
     args: bool = False
     stack_bytes: int = 0
     backtrace: bool = False
     min_duration_ns: int = 0
+    strings: bool = False
 
     @classmethod
     def of(cls, config: Mapping[str, str]) -> Details:
@@ -30,13 +34,15 @@ class Details:
         level = config.get("level", "returns")
         if level not in ("calls", "returns", "args"):
             raise UsageError(f"level {level!r}: native programs are recorded at calls, returns or args")
-        args = level == "args" or config.get("args") == "1"
+        strings = config.get("strings") == "1"
+        args = level == "args" or config.get("args") == "1" or strings
         made = cls(
             "returns" if level == "args" else level,
             args,
             int(config.get("stack_bytes") or 0),
             config.get("backtrace") == "1",
             int(config.get("min_duration_ns") or 0),
+            strings,
         )
         if not 0 <= made.stack_bytes <= STACK_BYTES_MOST:
             raise UsageError(f"--stack-bytes {made.stack_bytes}: from 0 to {STACK_BYTES_MOST}")
@@ -60,6 +66,7 @@ def config_of(args: Any) -> dict[str, str]:
     """The configuration that a command line's options make; {} when none is given."""
     said = {
         "args": "1" if args.args else "",
+        "strings": "1" if args.strings else "",
         "stack_bytes": "" if args.stack_bytes is None else str(args.stack_bytes),
         "backtrace": "1" if args.backtrace else "",
         "min_duration_ns": "" if args.min_duration is None else str(args.min_duration),
@@ -69,7 +76,7 @@ def config_of(args: Any) -> dict[str, str]:
 
 def refuse(config: Mapping[str, str]) -> None:
     """UsageError for details of native calls where none are recorded."""
-    names = {"args": "--args", "stack_bytes": "--stack-bytes", "backtrace": "--backtrace", "min_duration_ns": "--min-duration"}
+    names = {"args": "--args", "strings": "--strings", "stack_bytes": "--stack-bytes", "backtrace": "--backtrace", "min_duration_ns": "--min-duration"}
     given = [option for key, option in names.items() if config.get(key)]
     if given:
         raise UsageError(f"{', '.join(given)}: for compiled programs; the values of Python calls are recorded by --level args")

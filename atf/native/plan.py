@@ -71,9 +71,17 @@ ERRORS = {
 class Plan:
     """A plan file, mapped: the agent's answers are seen as they are written."""
 
-    def __init__(self, path: str, modules: list[Module], segments: tuple[int, int, int], flags: int = 0, details: Details | None = None):
+    def __init__(
+        self,
+        path: str,
+        modules: list[Module],
+        segments: tuple[int, int, int],
+        flags: int = 0,
+        details: Details | None = None,
+        texts: dict[int, int] | None = None,
+    ):
         self.path, self.modules = path, modules
-        content = _build(modules, segments, flags, details or Details())
+        content = _build(modules, segments, flags, details or Details(), texts or {})
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.write(descriptor, content) if len(content) < 1 << 20 else _write_all(descriptor, content)
@@ -127,7 +135,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _build(modules: list[Module], segments: tuple[int, int, int], flags: int, details: Details) -> bytes:
+def _build(modules: list[Module], segments: tuple[int, int, int], flags: int, details: Details, followed: dict[int, int]) -> bytes:
     total = sum(len(module.chosen) for module in modules)
     header, images, entries = np.zeros(1, HEADER), np.zeros(len(modules), MODULE), np.zeros(total, FUNCTION)
     modules_at = HEADER.itemsize
@@ -148,7 +156,7 @@ def _build(modules: list[Module], segments: tuple[int, int, int], flags: int, de
         part = entries[first : first + count]
         part["vaddr"] = [one.vaddr for one in module.chosen]
         part["size"] = [min(one.size, 0xFFFFFFFF) for one in module.chosen]
-        part["flags"] = [one.role << 8 or details.function_flags for one in module.chosen]
+        part["flags"] = [one.role << 8 or details.function_flags | followed.get(module.function_id(one), 0) << 16 for one in module.chosen]
         part["function_id"] = [module.function_id(one) for one in module.chosen]
         first += count
     head = header[0]

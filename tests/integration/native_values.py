@@ -146,6 +146,26 @@ int main(void) {
 }
 """
 
+# Texts, and pointers that are none.
+TEXTS = KEEP + r"""
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+KEEP long say(int n, const char *text, char *const password, void *none, const unsigned char *raw) { volatile long k = n; return k + (text != 0); }
+int main(void) {
+    char *page = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), long_one[101];
+    munmap(page + 4096, 4096);
+    memset(page, 'e', 4096);
+    memset(long_one, 'l', 100);
+    long_one[100] = 0;
+    const char *all[] = {"h\xc3\xa4llo", "", long_one, page + 4090, (char *)8, 0, (char *)0x4141414141414141};
+    long s = 0;
+    for (int i = 0; i < 7; i++) s += say(i, all[i], "geheim", "x", (const unsigned char *)"y");
+    printf("%ld\n", s);
+    return 0;
+}
+"""
+
 # batch sleeps every tenth time; what is left by an exception has slept before.
 SLEEPS = KEEP + r"""
 #include <cstdio>

@@ -100,3 +100,28 @@ def test_a_full_detail_lane(bench):
     (thread,) = json.loads((ran.path / "manifest.json").read_text())["threads"]
     assert 0 < bare < len(events)
     assert bare == thread["details_lost"]
+
+
+SWITCHED = """
+static ucontext_t home, other; static char stack[65536];
+KEEP long work(long n) { volatile long k = n; return k + 1; }
+KEEP void body(void) { volatile int k = 1; swapcontext(&other, &home); work(k); }
+int main(void) {
+    getcontext(&other); other.uc_stack.ss_sp = stack; other.uc_stack.ss_size = sizeof stack; other.uc_link = &home;
+    makecontext(&other, body, 0);
+    swapcontext(&home, &other); work(1); usleep(30000); work(2); swapcontext(&home, &other); work(3);
+    puts("done"); return 0; }
+"""
+
+
+def test_a_coroutine_that_was_switched_away(bench):
+    """Its frame is off the order when it returns: what it lasted is told all the same."""
+    program = bench.build(HEAD + SWITCHED)
+    modules = bench.modules(program, flags=All(DETAILS | TIMED))
+    ran = bench.run(program, modules=modules, flags=ARGS | BACKTRACE, min_duration_ns=20_000_000, detail_rings=4, detail_bytes=1 << 20)
+    assert (ran.status, ran.out, ran.err) == (0, "done\n", "") and ran.plan.header()["orphans"] == 1
+    with ran.trace() as trace:
+        assert trace.check() == []
+        told = [(event.kind, event.function.name) for event in trace.events() if event.function.name != "work"]
+        bare = [event.function.name for event in trace.events(kind="call") if not event.has_detail]
+    assert told == [("call", "main"), ("call", "body"), ("return", "body"), ("return", "main")] and not bare

@@ -124,6 +124,20 @@ def test_stacks_that_end(bench, build):
         assert "args" not in detail and "value" not in detail
 
 
+def test_texts_are_followed_only_when_asked(bench, build):
+    """FORBIDDEN: a pointer followed to where nothing is; a secret in the file."""
+    pytest.importorskip("elftools")
+    program = build("texts", native_values.TEXTS, "-O1", "-g")
+    ran, trace = same(bench, program, "--strings")
+    said = [span.args["text"] for span in trace.spans(function="say")]
+    assert said == ["h\u00e4llo", "", "l" * 64 + "…", "e" * 6 + "…", "0x8", "0x0", "0x4141414141414141"]
+    assert all(span.args["password"] == "***" and span.args["raw"].startswith("0x") for span in trace.spans(function="say"))
+    assert not any(b"geheim" in file.read_bytes() for file in ran.path.glob("*/*/detail.atf"))
+    bench.root = bench.path / "second"
+    _, trace = same(bench, program, "--args")
+    assert all(span.args["text"].startswith("0x") for span in trace.spans(function="say"))
+
+
 @needs_gxx
 def test_only_calls_that_last(bench, build):
     ran, trace = same(bench, build("sleeps.cpp", native_values.SLEEPS, "-O1", "-g"), "--min-duration", "20ms")
