@@ -16,6 +16,7 @@ pytestmark = [
 ARGS, BACKTRACE = 4, 8  # of a plan
 DETAILS, TIMED = 2, 4  # of a function
 LEAST_NS = 20_000
+LONG = ("recursion", "longjmp_in_a_loop", "threads", "rethrow")
 LEFT_OPEN = ("signals", "noexcept", "thread_ends")  # calls that nobody sees the end of, or as many as the clock says
 
 
@@ -31,7 +32,8 @@ class All(dict):
 
 @pytest.fixture
 def bench(tmp_path):
-    return Bench(tmp_path)
+    yield Bench(tmp_path)
+    shutil.rmtree(tmp_path)  # hundreds of megabytes
 
 
 def build(bench, name):
@@ -42,13 +44,13 @@ def everything(bench, program):
     return {
         "modules": bench.modules(program, flags=All(DETAILS)),
         "flags": ARGS | BACKTRACE,
-        "stack_bytes": 256,
+        "stack_bytes": 32,
         "detail_rings": 4,
         "detail_bytes": 4 << 20,
     }
 
 
-@pytest.mark.parametrize("name", [*C, *CXX])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.stress] if name in LONG else []) for name in (*C, *CXX)])
 def test_every_detail_then_only_long_calls(bench, name):
     program = build(bench, name)
     whole = check(bench, program, **everything(bench, program))
