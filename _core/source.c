@@ -150,10 +150,17 @@ static void beat(atf_source *s)
     if (atf_cas_acq_rel32(&c->mode, ATF_MODE_GLOBAL, ATF_MODE_PER_THREAD)) atf_add_relaxed64(&c->mode_transitions, 1);
 }
 
+/* The end of a thread's output; what its producer had no room for counts from then on. */
+static void finish_of(atf_source *s, atf_output *o, atf_slot *slot)
+{
+    o->details_lost += atf_load_relaxed64(&slot->details_lost);
+    atf_output_finish(s, o, atf_load_relaxed64(&slot->next_seq));
+}
+
 /* A slot whose thread is over and drained goes back to the pool; the release pairs with claim_slot's acquire. */
 static void release_slot(atf_source *s, atf_slot *slot, atf_output *o)
 {
-    if (o) atf_output_finish(s, o, atf_load_relaxed64(&slot->next_seq));
+    if (o) finish_of(s, o, slot);
     atf_lane_release(atf_index_lane(s->registry, slot));
     atf_lane_release(atf_detail_lane(s->registry, slot));
     atf_store_release32(&slot->state, ATF_SLOT_FREE);
@@ -219,7 +226,7 @@ void atf_source_finish(atf_source *s)
     for (uint32_t i = 0; i < s->registry->capacity; i++) {
         atf_slot *slot = atf_slot_at(s->registry, i);
         if (atf_load_acquire32(&slot->state) != ATF_SLOT_LIVE) continue;
-        if (slot->number < s->n_outputs && s->outputs[slot->number]) atf_output_finish(s, s->outputs[slot->number], atf_load_relaxed64(&slot->next_seq));
+        if (slot->number < s->n_outputs && s->outputs[slot->number]) finish_of(s, s->outputs[slot->number], slot);
     }
     for (uint32_t i = 0; i < s->n_outputs; i++)
         if (s->outputs[i] && !s->outputs[i]->finished) atf_output_finish(s, s->outputs[i], 0);

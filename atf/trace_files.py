@@ -11,6 +11,7 @@ from atf._core.merge import Merge
 from atf._core.reader import DetailFile, IndexFile
 from atf.trace_detail import decode
 from atf.trace_manifest import Function, read_manifest
+from atf.trace_native import Natives
 
 _GAP = 8
 _SESSION = re.compile(r"session_(\d{8}_\d{6})(?:_(\d+))?$")
@@ -53,13 +54,17 @@ class Thread:
         if self._details is not None:
             self._details.check()
 
-    def detail_of(self, index_seq: int, detail_seq: int, type: int | None = None) -> dict[str, Any] | None:
-        """The decoded detail of an event, when the link holds both ways (and it is of `type`); else None."""
+    def decode(self, record: Any) -> dict[str, Any]:
+        """A record of its detail file as Python values."""
+        return decode(record, self.index.arch, self.process.natives)
+
+    def detail_of(self, index_seq: int, detail_seq: int, *types: int) -> dict[str, Any] | None:
+        """The decoded detail of an event, when the link holds both ways (and it is of one of `types`); else None."""
         if detail_seq == NO_DETAIL:
             return None
         details = self.details
         record = details.of_event(index_seq, detail_seq) if details else None
-        return decode(record, self.index.arch) if record and type in (None, record.type) else None
+        return self.decode(record) if record and (not types or record.type in types) else None
 
     def __str__(self) -> str:
         return self.name
@@ -88,6 +93,14 @@ class Process:
             self.problems.append(f"manifest: names threads that are not there: {', '.join(map(str, sorted(said)))}")
         self.problems += [missing for thread in self.threads if (missing := self._missing(thread))]
         self._functions: dict[int, Function] = {}
+        self._natives: Natives | None = None
+
+    @property
+    def natives(self) -> Natives:
+        """What is known of its native functions."""
+        if self._natives is None:
+            self._natives = Natives(self.manifest.data)
+        return self._natives
 
     def _missing(self, thread: Thread) -> str | None:
         """What a thread's file lacks of what a complete recording wrote into it, as a sentence."""

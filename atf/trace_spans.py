@@ -131,16 +131,16 @@ class Span:
         """In the order of their calls."""
         return [Span(self._table, row) for row in self._table.children(self.row).tolist()]
 
-    def _detail(self, seq: int | None, type: int) -> dict[str, Any] | None:
+    def _detail(self, seq: int | None, *types: int) -> dict[str, Any] | None:
         if seq is None:
             return None
         detail_seq = int(self.thread.events[seq]["detail_seq"])
-        return None if detail_seq == NO_DETAIL else self.thread.detail_of(seq, detail_seq, type)
+        return None if detail_seq == NO_DETAIL else self.thread.detail_of(seq, detail_seq, *types)
 
     @property
     def args(self) -> dict[str, Any] | None:
         """The arguments by name; None when they were not recorded."""
-        return (self._detail(self.call_seq, trace_detail.PYTHON_CALL) or {}).get("args")
+        return (self._detail(self.call_seq, trace_detail.PYTHON_CALL, trace_detail.NATIVE_CALL) or {}).get("args")
 
     @property
     def attributes(self) -> dict[str, Any] | None:
@@ -150,7 +150,7 @@ class Span:
     @property
     def result(self) -> Any:
         """The value returned; None also when it was not recorded."""
-        return (self._detail(self.end_seq, trace_detail.PYTHON_RETURN) or {}).get("value")
+        return (self._detail(self.end_seq, trace_detail.PYTHON_RETURN, trace_detail.NATIVE_RETURN) or {}).get("value")
 
     @property
     def exception(self) -> dict[str, Any] | None:

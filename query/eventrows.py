@@ -13,7 +13,6 @@ from atf.jsonable import jsonable, shortened
 from atf.query.eventwords import CALL, GAP, TYPES, UNKNOWN
 from atf.query.handles import thread_handles
 from atf.query.params import Params, Result, camel
-from atf.trace_detail import decode
 
 if TYPE_CHECKING:
     from atf.query.traces import View
@@ -156,7 +155,7 @@ def detail_of(thread: Thread, index_seq: int, detail_seq: int) -> Any:
     record = thread.details.of_event(index_seq, detail_seq) if thread.details else None
     if record is None:
         return None
-    said = jsonable(decode(record, thread.index.arch))
+    said = jsonable(thread.decode(record))
     return said if len(record.payload) <= _MOST_DETAIL_BYTES else shortened(said, _MOST_DETAIL_BYTES)[0]
 
 

@@ -187,12 +187,12 @@ def _parents(spans: SpanSet, rows: SpanRows) -> list[str | None]:
     return ids
 
 
-# Where a member stands: (with the event that ended the span, type of detail, its member; None: the whole detail)
-_PLACES: dict[str, tuple[bool, int, str | None]] = {
-    "attributes": (False, trace_detail.TRACE_EVENT, "attributes"),
-    "args": (False, trace_detail.PYTHON_CALL, "args"),
-    "result": (True, trace_detail.PYTHON_RETURN, "value"),
-    "exception": (True, trace_detail.PYTHON_EXCEPTION, None),
+# Where a member stands: (with the event that ended the span, types of detail, its member; None: the whole detail)
+_PLACES: dict[str, tuple[bool, tuple[int, ...], str | None]] = {
+    "attributes": (False, (trace_detail.TRACE_EVENT,), "attributes"),
+    "args": (False, (trace_detail.PYTHON_CALL, trace_detail.NATIVE_CALL), "args"),
+    "result": (True, (trace_detail.PYTHON_RETURN, trace_detail.NATIVE_RETURN), "value"),
+    "exception": (True, (trace_detail.PYTHON_EXCEPTION,), None),
 }
 
 
@@ -205,7 +205,7 @@ class _Details:
     def column(self, name: str) -> list[Any]:
         import numpy
 
-        at_end, type, member = _PLACES[name]
+        at_end, types, member = _PLACES[name]
         seqs = self._rows.end_seq if at_end else self._rows.call_seq
         result: list[Any] = [UNSET] * len(seqs)
         for position in numpy.unique(self._rows.thread).tolist():
@@ -216,7 +216,7 @@ class _Details:
             for n, (place, link) in enumerate(zip(places[linked].tolist(), links[linked].tolist())):
                 if self._check and n % 256 == 255:
                     self._check()
-                said = thread.detail_of(int(seqs[place]), link, type)
+                said = thread.detail_of(int(seqs[place]), link, *types)
                 if said is not None and (member is None or member in said):
                     result[place] = jsonable(said if member is None else said[member])
         return result

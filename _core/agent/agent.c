@@ -124,7 +124,9 @@ ATF_PUBLIC int atf_agent_start(const char *path)
     atf_agent_record_open();
     if (!plan_count) let_go(); /* what an earlier stop had to leave */
     int error = plan_count == PLANS_MOST ? ATF_PLAN_E_MEMORY : attach(p);
+    if (!error && p->min_duration_ns && ((p->flags & ATF_PLAN_ENTRY_ONLY) || atf_shadow_stack())) error = ATF_PLAN_E_CPU; /* nobody sees a return */
     if (!error) {
+        atf_wanted_set(p, attached[0]);
         plans[plan_count++] = p;
         if (plan_count == 1) atf_agent_counts = p;
         for (uint32_t i = 0; i < p->module_count; i++) {
@@ -192,4 +194,10 @@ ATF_PUBLIC int atf_agent_stop(void)
     atf_agent_quiet(quiet);
     pthread_mutex_unlock(&atf_agent_lock);
     return error;
+}
+
+/* The program ends: threads that are still there have told nothing for a while. */
+__attribute__((destructor)) static void program_ends(void)
+{
+    if (atf_recording) atf_filtered_tell_all();
 }

@@ -12,6 +12,7 @@ static inline int atf_clock_call(clockid_t id, struct timespec *t) { return (int
 #include "plan.h"
 #include "relocate.h"
 #include "thread.h"
+#include "capture.h"
 
 #define ATF_PUBLIC __attribute__((visibility("default")))
 #define ATF_IE __attribute__((tls_model("initial-exec"), visibility("hidden")))
@@ -51,6 +52,8 @@ extern atf_plan *atf_agent_counts; /* whose `skipped` and `orphans` count */
 /* ---- frames.c ---- */
 uint32_t atf_agent_enter(uint64_t *slot, const uint8_t *stub); /* 1: its return is ours; 0: straight on */
 uint64_t atf_agent_leave(uint64_t *slot);                      /* where it returns to */
+uint32_t atf_agent_enter_details(const atf_registers *r);      /* the same with registers */
+uint64_t atf_agent_leave_details(const atf_registers *r);
 void atf_agent_frames_back(uint64_t above);  /* gives return addresses of this stack's frames back: an unwinder comes */
 void atf_agent_frames_again(uint64_t above); /* takes them again; frames up to `above`, the caller's own slot, ended by an exception */
 void atf_agent_frames_land(uint64_t cfa); /* the unwinder lands in the frame that called down to `cfa`: what is below ended, the rest is taken again */

@@ -7,7 +7,9 @@
 #define STUB_MOST (STUB_BODY + ATF_MOVED_MAX)
 
 extern const uint8_t atf_hot_begin[], atf_hot_enter[], atf_hot_entry_only[], atf_hot_leave[], atf_hot_literals[], atf_hot_end[];
-extern const uint64_t atf_hot_cs[3][3], atf_hot_offsets[6];
+extern const uint8_t atf_hot_enter_timed[], atf_hot_leave_timed[], atf_hot_enter_details[], atf_hot_leave_details[];
+#define FASTS 5
+extern const uint64_t atf_hot_cs[3][3], atf_hot_offsets[FASTS + 3];
 
 /* As the assembly has them. */
 typedef struct atf_rseq_cs {
@@ -16,9 +18,9 @@ typedef struct atf_rseq_cs {
 } atf_rseq_cs;
 typedef struct atf_literals {
     atf_rseq_cs cs[3];
-    uint64_t enter, leave;
+    uint64_t enter, leave, enter_details, leave_details;
 } atf_literals;
-_Static_assert(sizeof(atf_literals) == 112, "literals");
+_Static_assert(sizeof(atf_literals) == 128, "literals");
 
 /* glibc registers an rseq area for every thread, at a constant distance from the thread pointer. */
 extern const int64_t __rseq_offset __attribute__((weak));
@@ -76,9 +78,11 @@ atf_arena *atf_arena_new(uint64_t low, uint64_t high, uint32_t functions)
     char *thread = __builtin_thread_pointer();
     int32_t fast = (int32_t)((char *)&atf_agent_fast - thread);
     int32_t sequence = (int32_t)(atf_rseq_by_libc() ? __rseq_offset + 8 : (char *)&atf_agent_rseq.sequence - thread);
-    for (int i = 0; i < 6; i++) memcpy(p + atf_hot_offsets[i] - 4, i < 3 ? &fast : &sequence, 4);
+    for (int i = 0; i < FASTS + 3; i++) memcpy(p + atf_hot_offsets[i] - 4, i < FASTS ? &fast : &sequence, 4);
     l.enter = (uint64_t)(uintptr_t)atf_agent_enter;
     l.leave = (uint64_t)(uintptr_t)atf_agent_leave;
+    l.enter_details = (uint64_t)(uintptr_t)atf_agent_enter_details;
+    l.leave_details = (uint64_t)(uintptr_t)atf_agent_leave_details;
     for (int i = 0; i < 3; i++) l.cs[i] = (atf_rseq_cs){0, 0, (uint64_t)p + atf_hot_cs[i][0], atf_hot_cs[i][1] - atf_hot_cs[i][0], (uint64_t)p + atf_hot_cs[i][2]};
     memcpy(p + (atf_hot_literals - atf_hot_begin), &l, sizeof l);
     atf_arena *a = (atf_arena *)(p + bytes) - 1;
@@ -101,6 +105,14 @@ static void branch_at(uint8_t *out, const uint8_t *at, uint8_t op, const uint8_t
 }
 static void branch(uint8_t *at, uint8_t op, const uint8_t *target) { branch_at(at, at, op, target); }
 
+/* The record path of a stub: [entry], [return]. */
+static const uint8_t *hot_of(uint32_t flags, int leaves)
+{
+    if (flags & STUB_DETAILS || (flags & STUB_TIMED && flags & STUB_ENTRY_ONLY)) return leaves ? atf_hot_leave_details : atf_hot_enter_details;
+    if (flags & STUB_TIMED) return leaves ? atf_hot_leave_timed : atf_hot_enter_timed;
+    return leaves ? atf_hot_leave : flags & STUB_ENTRY_ONLY ? atf_hot_entry_only : atf_hot_enter;
+}
+
 int atf_stub_build(atf_arena *a, uint8_t *code, uint32_t size, uint32_t room, uint64_t id, uint32_t flags, void *wrapper, atf_hook *h)
 {
     uint8_t *s = a->at, *hot = a->start;
@@ -112,13 +124,13 @@ int atf_stub_build(atf_arena *a, uint8_t *code, uint32_t size, uint32_t room, ui
         memcpy(s, "\xFF\x25\x02\x00\x00\x00", 6); /* jmp *2(%rip) */
         memcpy(s + 8, &wrapper, 8);
     } else if (flags & STUB_ENTRY_ONLY) {
-        branch(s, 0xE8, hot + (atf_hot_entry_only - atf_hot_begin));
+        branch(s, 0xE8, hot + (hot_of(flags, 0) - atf_hot_begin));
         branch(s + 5, 0xE9, s + STUB_BODY);
     } else {
-        branch(s, 0xE8, hot + (atf_hot_enter - atf_hot_begin));
+        branch(s, 0xE8, hot + (hot_of(flags, 0) - atf_hot_begin));
         memcpy(s + 5, "\x48\x8D\x64\x24\x08", 5); /* lea 8(%rsp), %rsp: the call below writes over the return address */
         branch(s + 10, 0xE8, s + STUB_BODY);
-        branch(s + STUB_RET_BODY, 0xE9, hot + (atf_hot_leave - atf_hot_begin));
+        branch(s + STUB_RET_BODY, 0xE9, hot + (hot_of(flags, 1) - atf_hot_begin));
     }
     if (!wrapper) {
         memcpy(s + STUB_FLAGS, &flags, 4);

@@ -49,10 +49,12 @@ int atf_block_home(uint64_t sp, uint64_t *low, uint64_t *high)
 /* All but what others look at meanwhile: `finished`, `next`, and `bytes`. */
 static void clear(atf_agent_thread *t)
 {
+    uint8_t *captured = t->captured;
     memset(t, 0, offsetof(atf_agent_thread, bytes));
     t->tid = t->rounds = 0;
     memset(&t->serial, 0, offsetof(atf_agent_thread, next) - offsetof(atf_agent_thread, serial));
     memset(&t->core, 0, sizeof t->core);
+    t->captured = captured;
     t->bottom = t->top = (atf_frame *)((char *)t + ATF_BLOCK_BYTES);
     t->bottom->slot = INT64_MAX; /* above every address: the first frame always lies below */
 }

@@ -6,29 +6,26 @@
 
 static int at_home(const atf_agent_thread *t, uint64_t a) { return a >= t->home_low && a < t->home_high; }
 static int hijacked(const atf_frame *f) { return *(const uint64_t *)f->slot == (uint64_t)(uintptr_t)(f->stub + STUB_RET_BODY - STUB_RET_ENTER); }
-static uint64_t id_of(const uint8_t *stub)
-{
-    uint64_t id;
-    memcpy(&id, stub + STUB_ID - STUB_RET_ENTER, 8);
-    return id;
-}
-
 static void pop(atf_agent_thread *t)
 {
     t->top->slot = 0;
+    t->top->start = 0;
     t->top--;
 }
 
 /* A frame that was left without returning. */
-static void pop_dead(atf_agent_thread *t)
+static void pop_dead(atf_agent_thread *t, uint32_t kind)
 {
-    if (t->unwinding) atf_write(&t->core, ATF_EXCEPTION, id_of(t->top->stub), t->top->depth, ATF_NO_DETAIL);
+    atf_frame f = *t->top;
     pop(t);
+    atf_call_end(t, &f, kind, NULL);
 }
 
-static void orphan(atf_agent_thread *t)
+/* A frame off the order is recorded however long it lasts: what comes now would be older than its CALL. */
+static void orphan(atf_agent_thread *t, int mine)
 {
     if (t->top->slot) {
+        if (mine && t->core.live) atf_calls_out(t, UINT64_MAX);
         atf_orphan_put(t->top);
         atf_agent_counts->orphans++;
     }
@@ -51,10 +48,10 @@ static atf_frame *settle(atf_agent_thread *t, uint64_t *at)
         if (f->slot == 0 || slot < f->slot) return NULL;
         if (slot == f->slot) {
             if (hijacked(f)) return f;
-            pop_dead(t);
-        } else if (at_home(t, slot) && at_home(t, f->slot)) pop_dead(t); /* longjmp, an exception, a thread that was cancelled */
+            pop_dead(t, t->unwinding ? ATF_EXCEPTION : 0);
+        } else if (at_home(t, slot) && at_home(t, f->slot)) pop_dead(t, t->unwinding ? ATF_EXCEPTION : 0); /* longjmp, an exception, a thread that was cancelled */
         else if (on_signal_stack()) return NULL;
-        else if (at_home(t, slot)) orphan(t); /* a coroutine that was switched away */
+        else if (at_home(t, slot)) orphan(t, 1); /* a coroutine that was switched away */
         else return NULL;
     }
 }
@@ -74,20 +71,25 @@ static atf_frame *push(atf_agent_thread *t, uint64_t *slot, const uint8_t *stub)
     return f;
 }
 
-static uint32_t flags_of(const uint8_t *stub)
-{
-    uint32_t flags;
-    memcpy(&flags, stub + STUB_FLAGS - STUB_RET_ENTER, 4);
-    return flags;
-}
-
 static int keep(atf_agent_thread *t, uint32_t kind, const uint8_t *stub, uint32_t depth)
 {
     uint32_t n = t->aside;
-    t->kept[n] = (atf_event){atf_ticks(t->core.clock_type), id_of(stub), t->tid, kind, depth, ATF_NO_DETAIL};
+    t->kept[n] = (atf_event){atf_ticks(t->core.clock_type), atf_stub_id(stub), t->tid, kind, depth, ATF_NO_DETAIL};
     ATF_BARRIER();
     t->aside = n + 1;
     return 1;
+}
+
+/* The top frame's call is over, its frame goes on with another call. */
+static void ended_by_tail_call(atf_agent_thread *t)
+{
+    atf_frame f = *t->top;
+    pop(t);
+    atf_call_end(t, &f, ATF_RETURN, NULL);
+    f.start = 0;
+    t->top[1] = f; /* a handler's frames may have stood there */
+    ATF_BARRIER();
+    t->top++;
 }
 
 /* In a signal handler, while this thread is in a slow path: kept until it leaves it, if there is room for the return too. */
@@ -95,22 +97,25 @@ static uint32_t enter_aside(atf_agent_thread *t, uint64_t *slot, const uint8_t *
 {
     atf_frame *f = NULL;
     int room = t && t->core.live && atf_recording && !t->finished && t->aside + t->aside_open + 2 <= ATF_KEPT;
-    if (room && (flags_of(stub) & STUB_ENTRY_ONLY)) {
+    if (room && (atf_stub_flags(stub) & STUB_ENTRY_ONLY)) {
         keep(t, ATF_CALL, stub, t->top->depth + 1);
         return 0;
     }
     if (room) f = push(t, slot, stub);
     if (!f) {
         atf_agent_counts->skipped++;
-        if (t) t->unwritten += 1 + !(flags_of(stub) & STUB_ENTRY_ONLY);
+        if (t) t->unwritten += 1 + !(atf_stub_flags(stub) & STUB_ENTRY_ONLY);
         return 0;
     }
     t->aside_open++;
+    t->undetailed += !!(atf_stub_flags(stub) & STUB_DETAILS);
     return (uint32_t)keep(t, ATF_CALL, stub, f->depth);
 }
 
-uint32_t atf_agent_enter(uint64_t *slot, const uint8_t *stub)
+static uint32_t enter(uint64_t *slot, const uint8_t *stub, const atf_registers *r)
 {
+    uint32_t flags = atf_stub_flags(stub);
+    if (flags & STUB_ENTRY_ONLY && flags & STUB_TIMED) return 0; /* how long it lasts nobody will know */
     if (!atf_work_begin((uint64_t)(uintptr_t)slot)) return enter_aside(atf_self_block, slot, stub);
     int error = atf_error_now();
     uint32_t traced = 0;
@@ -118,57 +123,68 @@ uint32_t atf_agent_enter(uint64_t *slot, const uint8_t *stub)
     atf_thread *c = t ? atf_work_ready(t) : NULL;
     if (c) {
         atf_frame *replaced = settle(t, slot);
-        if (replaced) atf_write(c, ATF_RETURN, id_of(replaced->stub), replaced->depth, ATF_NO_DETAIL);
-        if (flags_of(stub) & STUB_ENTRY_ONLY) {
+        if (replaced) ended_by_tail_call(t);
+        if (flags & STUB_ENTRY_ONLY) {
             if (replaced) { /* what it would return to is ours: it must be there still */
-                atf_write(c, ATF_CALL, id_of(stub), replaced->depth, ATF_NO_DETAIL);
-                atf_write(c, ATF_RETURN, id_of(stub), replaced->depth, ATF_NO_DETAIL);
-                atf_write(c, ATF_CALL, id_of(replaced->stub), replaced->depth, ATF_NO_DETAIL);
-            } else atf_write(c, ATF_CALL, id_of(stub), t->top->depth + 1, ATF_NO_DETAIL);
+                atf_call_alone(t, stub, replaced->depth, r);
+                atf_write(c, ATF_RETURN, atf_stub_id(stub), replaced->depth, ATF_NO_DETAIL);
+                atf_call_begin(t, replaced, NULL);
+            } else atf_call_alone(t, stub, t->top->depth + 1, r);
         } else if (replaced) {
             replaced->stub = stub;
             traced = 1;
         } else traced = push(t, slot, stub) != NULL;
-        if (traced) atf_write(c, ATF_CALL, id_of(stub), t->top->depth, ATF_NO_DETAIL);
+        if (traced) atf_call_begin(t, t->top, r);
     }
     atf_error_back(error);
     atf_work_end(t);
     return traced;
 }
 
+uint32_t atf_agent_enter(uint64_t *slot, const uint8_t *stub) { return enter(slot, stub, NULL); }
+uint32_t atf_agent_enter_details(const atf_registers *r)
+{
+    uint64_t *slot = (uint64_t *)r->rsp;
+    return enter(slot, (const uint8_t *)(uintptr_t)slot[-1], r);
+}
+
 /* A frame of this thread's shadow stack, else one off the order, else one of another thread (a coroutine that moved). */
-static int find(atf_agent_thread *t, uint64_t slot, atf_frame *found)
+static int find(atf_agent_thread *t, uint64_t slot, atf_frame *found, int mine)
 {
     for (atf_frame *f = t->top; f > t->bottom; f--)
         if (f->slot == slot) {
             while (t->top > f) {
-                if (at_home(t, slot) && at_home(t, t->top->slot) && t->top->slot < slot) pop(t);
-                else orphan(t);
+                if (at_home(t, slot) && at_home(t, t->top->slot) && t->top->slot < slot) mine && t->core.live ? pop_dead(t, 0) : pop(t);
+                else orphan(t, mine);
             }
             *found = *f;
             pop(t);
             return 1;
         }
-    if (atf_orphan_take(slot, found)) return 1;
+    if (atf_orphan_take(slot, found)) {
+        if (found->start) found->start = INT64_MAX; /* later than now: its CALL cannot be written here, it counts as too short */
+        return 1;
+    }
     for (atf_agent_thread *o = atf_block_first(); o; o = o->next)
         for (atf_frame *f = o == t ? o->bottom : atf_load_acquire32(&o->finished) ? o->bottom : o->top; f > o->bottom; f--)
             if (f->slot == slot) {
                 *found = *f;
+                if (found->start) found->start = INT64_MAX;
                 return 1;
             }
     return 0;
 }
 
-uint64_t atf_agent_leave(uint64_t *slot)
+static uint64_t leave(uint64_t *slot, const atf_registers *r)
 {
     int mine = atf_work_begin((uint64_t)(uintptr_t)slot);
     int error = atf_error_now();
     atf_frame f;
     atf_agent_thread *t = atf_self_block ? atf_self_block : atf_work_first();
-    if (!t || !find(t, (uint64_t)(uintptr_t)slot, &f)) __builtin_trap(); /* nobody knows where to go on */
+    if (!t || !find(t, (uint64_t)(uintptr_t)slot, &f, mine)) __builtin_trap(); /* nobody knows where to go on */
     if (mine) {
         atf_thread *c = atf_work_ready(t);
-        if (c) atf_write(c, ATF_RETURN, id_of(f.stub), f.depth, ATF_NO_DETAIL);
+        if (c) atf_call_end(t, &f, ATF_RETURN, r);
     } else if (t->aside_open && t->aside < ATF_KEPT) {
         t->aside_open--;
         keep(t, ATF_RETURN, f.stub, f.depth);
@@ -177,6 +193,9 @@ uint64_t atf_agent_leave(uint64_t *slot)
     if (mine) atf_work_end(t);
     return f.ret;
 }
+
+uint64_t atf_agent_leave(uint64_t *slot) { return leave(slot, NULL); }
+uint64_t atf_agent_leave_details(const atf_registers *r) { return leave((uint64_t *)r->rsp, r); }
 
 /* ---------------------------------------------------------------- unwinders */
 static void back(atf_frame *f)
@@ -223,8 +242,8 @@ void atf_agent_frames_again(uint64_t above)
     if (t) {
         atf_thread *c = atf_work_ready(t);
         while (t->top > t->bottom && t->top->slot && t->top->slot <= above && at_home(t, above) == at_home(t, t->top->slot)) {
-            if (c) atf_write(c, ATF_EXCEPTION, id_of(t->top->stub), t->top->depth, ATF_NO_DETAIL);
-            pop(t);
+            if (c) pop_dead(t, ATF_EXCEPTION);
+            else pop(t);
         }
         each_frame(above, again);
         t->unwinding = 0;

@@ -41,7 +41,7 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
     for (uint32_t i = 0; i < count; i++) {
         atf_plan_function *f = &functions[i];
         uint64_t at = m->at->load_bias + f->vaddr;
-        uint32_t role = ATF_FN_ROLE(f->flags), why = 0, flags = f->flags & ATF_FN_ENTRY_ONLY;
+        uint32_t role = ATF_FN_ROLE(f->flags), why = 0, flags = f->flags & (ATF_FN_ENTRY_ONLY | ATF_FN_DETAILS | ATF_FN_TIMED | ATF_FN_TEXTS);
         uint8_t **original = NULL;
         void *wrapper = role ? atf_wrapper_of(role, &original) : NULL;
         if (f->state == ATF_FN_WAITING) m->plan->waiting--;

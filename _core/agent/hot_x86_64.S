@@ -8,6 +8,8 @@
         .section .text
         .globl atf_hot_begin, atf_hot_enter, atf_hot_entry_only, atf_hot_leave, atf_hot_literals, atf_hot_end
         .hidden atf_hot_begin, atf_hot_enter, atf_hot_entry_only, atf_hot_leave, atf_hot_literals, atf_hot_end
+        .globl atf_hot_enter_timed, atf_hot_leave_timed, atf_hot_enter_details, atf_hot_leave_details
+        .hidden atf_hot_enter_timed, atf_hot_leave_timed, atf_hot_enter_details, atf_hot_leave_details
         .globl atf_hot_cs, atf_hot_offsets
         .hidden atf_hot_cs, atf_hot_offsets
 
@@ -217,6 +219,8 @@ atf_hot_entry_only:
         BACK
         ret
 
+#include "hot_details_x86_64.h"
+
         /* Filled in for each copy, in the order of struct atf_literals. */
         .balign 32
 atf_hot_literals:
@@ -225,6 +229,8 @@ atf_hot_literals:
 .Lcs3:  .fill   32, 1, 0
 .Lenter_c: .quad 0
 .Lleave_c: .quad 0
+.Lenter_details_c: .quad 0
+.Lleave_details_c: .quad 0
 atf_hot_end:
 
         /* start, commit and abort of each sequence, from the block's begin */
@@ -237,6 +243,6 @@ atf_hot_cs:
         /* the end of each instruction whose last four bytes become an offset from the thread pointer: of the thread's block, of its
          * rseq area's sequence pointer */
 atf_hot_offsets:
-        .quad   .Lfast1 - atf_hot_begin, .Lfast2 - atf_hot_begin, .Lfast3 - atf_hot_begin
+        .quad   .Lfast1 - atf_hot_begin, .Lfast2 - atf_hot_begin, .Lfast3 - atf_hot_begin, .Lfast4 - atf_hot_begin, .Lfast5 - atf_hot_begin
         .quad   .Lcs1_start - atf_hot_begin, .Lcs2_start - atf_hot_begin, .Lcs3_start - atf_hot_begin
         .section .note.GNU-stack, "", @progbits

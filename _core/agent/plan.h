@@ -18,6 +18,9 @@
 /* atf_plan.flags */
 #define ATF_PLAN_LIVE 1u       /* other threads run: they are stopped while code is changed */
 #define ATF_PLAN_ENTRY_ONLY 2u /* no return hooks anywhere */
+#define ATF_PLAN_ARGS 4u       /* details of calls and returns: argument registers, results */
+#define ATF_PLAN_BACKTRACE 8u  /* in the details of calls, where the open calls return to */
+#define ATF_STACK_BYTES_MOST 256u
 
 /* atf_plan.state, agent's */
 enum atf_plan_state { ATF_PLAN_NEW = 0, ATF_PLAN_STARTING = 1, ATF_PLAN_ACTIVE = 2, ATF_PLAN_DETACHED = 3, ATF_PLAN_FAILED = 4 };
@@ -40,7 +43,8 @@ typedef struct atf_plan {
     int32_t control_id, registry_id, rings_id; /* System V ids, attached by shmat */
     uint32_t module_count, function_count;
     uint32_t modules_offset, functions_offset, texts_offset;
-    uint64_t reserved[2];
+    uint64_t stack_bytes;     /* of the caller's stack in the details of calls; at most ATF_STACK_BYTES_MOST */
+    uint64_t min_duration_ns; /* functions with ATF_FN_TIMED are recorded when they last at least this long; 0: always */
 
     /* agent's */
     uint32_t state, error;
@@ -52,7 +56,7 @@ typedef struct atf_plan {
     uint64_t setup_ns;  /* all of atf_agent_start */
     uint64_t skipped;   /* events not written because the agent itself was at work in that thread (signals) */
     uint64_t orphans;   /* frames found off the shadow stack's order */
-    uint64_t spare[4];
+    uint64_t spare[4]; /* [2]: calls that were too short to be recorded, as far as is known */
 } atf_plan;
 _Static_assert(sizeof(atf_plan) == 160, "plan header");
 
@@ -71,6 +75,9 @@ _Static_assert(sizeof(atf_plan_module) == 64, "plan module");
 
 /* atf_plan_function.flags */
 #define ATF_FN_ENTRY_ONLY 1u
+#define ATF_FN_DETAILS 2u /* what the plan says of details holds for it */
+#define ATF_FN_TEXTS 0x3F0000u /* with ATF_FN_DETAILS: the argument registers, from rdi on, that hold texts to be followed */
+#define ATF_FN_TIMED 4u   /* min_duration_ns holds for it: all functions of a plan, or none */
 /* What the function means to the agent besides being traced; bits 8..15. Functions with a role are not
  * traced themselves. The agent finds those of libgcc_s and libstdc++ alone; the controller names those that
  * are linked into a module statically. */

@@ -59,13 +59,14 @@ int atf_work_begin(uint64_t sp)
 static int publish(atf_agent_thread *t)
 {
     atf_thread *c = &t->core;
-    int ring = c->live && c->slot && c->cursor && c->cursor != c->end;
+    int ring = c->live && c->slot && c->cursor && c->cursor != c->end && t->restartable;
     t->gate = c->gate;
     t->base = ring ? c->cursor - c->count : NULL;
     t->negcap = ring ? -(int64_t)(c->end - t->base) : 0;
     t->head = ring ? c->head : &no_head;
     *atf_seen(t) = T_SEEN_BIAS - c->gate_seen;
-    return ring && c->clock_type == ATF_CLOCK_TSC && t->restartable && !t->finished;
+    t->least = atf_agent_wanted.least;
+    return (ring || t->least) && c->live && c->clock_type == ATF_CLOCK_TSC && !t->finished;
 }
 
 /* The other way: the fast path counts in the ring's head alone. Nor is anything but the head to be believed when a handler left a
@@ -80,18 +81,30 @@ static void take_over(atf_agent_thread *t)
     c->cursor = (atf_event *)((char *)atf_current.global + r->offset) + c->count;
 }
 
-/* Calls and returns of signal handlers that came meanwhile: they are younger than what was written here. */
+/* Calls and returns of signal handlers that came meanwhile: they are younger than what was written here. A handler is over
+ * before this goes on, so what stands there is whole. */
 static void write_kept(atf_agent_thread *t)
 {
-    for (uint32_t i = 0;;) {
+    for (uint32_t i = 0, judged = 0;;) {
         uint32_t n = atf_load_acquire32(&t->aside);
         if (i == n) {
-            if (!n || atf_cas_acq_rel32(&t->aside, n, 0)) return;
+            if (!n || atf_cas_acq_rel32(&t->aside, n, 0)) break;
             continue;
         }
+        if (atf_agent_wanted.least && judged < n) {
+            uint32_t out = atf_short_out(t->kept + judged, n - judged);
+            __atomic_fetch_add(&t->filtered, out, __ATOMIC_RELAXED);
+            judged = n;
+        }
         const atf_event *e = &t->kept[i++];
-        if (t->core.live) atf_write_at(&t->core, e->timestamp_ns, e->event_kind, e->function_id, e->call_depth, ATF_NO_DETAIL);
+        if (!t->core.live || !e->event_kind) continue;
+        atf_calls_out(t, e->timestamp_ns);
+        atf_write_at(&t->core, e->timestamp_ns, e->event_kind, e->function_id, e->call_depth, ATF_NO_DETAIL);
     }
+    uint32_t undetailed = t->undetailed;
+    if (!undetailed) return;
+    __atomic_fetch_sub(&t->undetailed, undetailed, __ATOMIC_RELAXED);
+    if (t->core.live && t->core.slot) atf_count64(&t->core.slot->details_lost, undetailed);
 }
 
 /* A handler that comes between the last three steps does all of this for itself. */
@@ -103,6 +116,7 @@ void atf_work_end(atf_agent_thread *t)
         if (t) {
             busy = began;
             write_kept(t);
+            atf_filtered_tell(t, 4096);
             fast = publish(t);
         }
         if (atf_self_block) atf_self_block->at_work = 0;
@@ -143,6 +157,8 @@ static void thread_ends(void *value)
         atf_work_end(t);
     } else {
         take_over(t);
+        if (atf_recording && t->serial == serial) atf_calls_left(t);
+        atf_filtered_tell(t, 1);
         t->core.seq_base += t->unwritten; /* what is missing at the end shows in the slot's last number */
         t->unwritten = 0;
         if (atf_self == &t->core && t->serial == serial && atf_recording) atf_thread_exit(&t->core);
@@ -263,6 +279,7 @@ int atf_agent_record_end(void)
         if (t != atf_self_block) take_over(t);
         let_go(t);
     }
+    atf_filtered_tell_all();
     atf_recording = NULL;
     atf_session_close();
     mapped[0] = mapped[1] = mapped[2] = NULL;

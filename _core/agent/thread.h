@@ -10,6 +10,8 @@
 #define T_CALL 32
 #define T_RETURN 40
 #define T_TOP 48
+#define T_LEAST 56
+#define T_FILTERED 64
 #define T_SEEN -4096 /* in the page before: the kernel zeroes it in a forked child */
 #define T_SEEN_BIAS 0x40000000
 
@@ -18,7 +20,8 @@
 #define E_STUB 16
 #define E_DEPTH 24
 #define E_WALL 28
-#define E_SIZE 32
+#define E_START 32
+#define E_SIZE 40
 
 /* A stub: 32 bytes, then the moved instructions. `call enter` pushes stub + STUB_RET_ENTER, by which a stub is known from then on. */
 #define STUB_RET_ENTER 5
@@ -27,20 +30,33 @@
 #define STUB_ID 24       /* u64 */
 #define STUB_BODY 32
 #define STUB_ENTRY_ONLY 1
+#define STUB_DETAILS 2 /* its calls go through C, with their registers */
+#define STUB_TEXTS(flags) ((flags) >> 16 & 0x3F) /* argument registers that hold texts */
+#define STUB_TIMED 4   /* recorded only when it lasted long enough: nothing is written at its entry */
+
+/* What the stubs of STUB_DETAILS save: struct atf_registers. */
+#define R_RAX 64
+#define R_FLAGS 96
+#define R_XMM 112
+#define R_SIZE 176
 
 #ifndef __ASSEMBLER__
 #include "../producer.h"
 
 #define ATF_KEPT 512
+#define ATF_CAPTURE_MOST 1408   /* bytes of one detail */
+#define ATF_CAPTURED_FRAMES 4096 /* so deep calls keep their details until it is known that they are recorded */
 
 /* A frame whose return address is ours. `slot`: where that return address stands; 0 while the entry is being made. A frame
- * whose slot holds `ret` again was given back for an unwinder to see. */
+ * whose slot holds `ret` again was given back for an unwinder to see. `start`, ticks: its CALL is not written yet, and will be
+ * when it has lasted long enough; 0: it is written, or never will be (always so above the top). */
 typedef struct atf_frame {
     uint64_t ret;
     uint64_t slot;
     const uint8_t *stub; /* stub + STUB_RET_ENTER */
     uint32_t depth;
     uint32_t wall; /* 1: the last one, never used */
+    uint64_t start;
 } atf_frame;
 
 typedef struct atf_agent_thread {
@@ -51,6 +67,8 @@ typedef struct atf_agent_thread {
     int64_t negcap; /* minus its capacity */
     uint64_t call_word, return_word; /* thread id, kind in the upper half */
     atf_frame *top;
+    int64_t least;     /* minus the ticks that a call must last; 0: all are recorded */
+    uint64_t filtered; /* calls that did not */
 
     /* slow paths' */
     atf_frame *bottom; /* sentinel below the first frame: its slot is above every address */
@@ -62,6 +80,10 @@ typedef struct atf_agent_thread {
     uint64_t at_work; /* inside a slow path */
     uint64_t unwritten;         /* records that found no room there: a gap in the numbers at the next ring */
     uint32_t aside, aside_open; /* records in `kept`, and calls among them that have not returned */
+    uint32_t undetailed;        /* calls among `kept` whose details there was no time for */
+    uint64_t filtered_told;     /* of `filtered`, in the plan already */
+    uint8_t *captured;          /* ATF_CAPTURE_MOST bytes for each of ATF_CAPTURED_FRAMES; NULL: none yet */
+    uint8_t scratch[ATF_CAPTURE_MOST]; /* a detail while it is made: the program's stack may be small */
     atf_event kept[ATF_KEPT];   /* what signal handlers did while the thread was in a slow path: written when it leaves it */
     struct atf_agent_thread *next;
     atf_thread core;
@@ -71,6 +93,8 @@ _Static_assert(offsetof(atf_agent_thread, head) == T_HEAD && offsetof(atf_agent_
 _Static_assert(offsetof(atf_agent_thread, negcap) == T_NEGCAP && offsetof(atf_agent_thread, call_word) == T_CALL, "thread");
 _Static_assert(offsetof(atf_agent_thread, return_word) == T_RETURN && offsetof(atf_agent_thread, top) == T_TOP, "thread");
 _Static_assert(offsetof(atf_frame, slot) == E_SLOT && offsetof(atf_frame, stub) == E_STUB && offsetof(atf_frame, depth) == E_DEPTH, "frame");
+_Static_assert(offsetof(atf_agent_thread, least) == T_LEAST && offsetof(atf_agent_thread, filtered) == T_FILTERED, "thread");
+_Static_assert(offsetof(atf_frame, start) == E_START, "frame");
 _Static_assert(offsetof(atf_frame, wall) == E_WALL && sizeof(atf_frame) == E_SIZE, "frame");
 
 /* The shadow stack begins behind the block. */

@@ -20,10 +20,11 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("pid", type=whole, metavar="PID", help="the process")
     parser.add_argument("--out", "-o", default=DEFAULT_ROOT, metavar="DIR", help=f"where the session directory goes (default: ./{DEFAULT_ROOT})")
-    parser.add_argument("--level", default="returns", metavar="LEVEL", help="calls, or returns (default)")
+    parser.add_argument("--level", default="returns", metavar="LEVEL", help="calls, returns (default), or args (as --args)")
     parser.add_argument("--include", action="append", default=[], metavar="GLOB", help="only functions that fit, e.g. 'parse_*' or 'git::cmd_*'; repeatable")
     parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="no functions that fit; repeatable")
     add_modules(parser)
+    add_details(parser)
     add_flight(parser)
     parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="leave the process after e.g. 10s")
     parser.add_argument("--ring-size", metavar="SIZE", help="ring memory of one thread, e.g. 32M (default: 8M)")
@@ -43,6 +44,16 @@ def add_modules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all-modules", action="store_true", help="trace every library of the program too")
 
 
+def add_details(parser: argparse.ArgumentParser) -> None:
+    """--args, --strings, --stack-bytes, --backtrace and --min-duration."""
+    native = parser.add_argument_group("calls of compiled programs")
+    native.add_argument("--args", action="store_true", help="record arguments and results, with names and types where the program has debug information")
+    native.add_argument("--strings", action="store_true", help="--args, and what char * arguments point to, up to 64 bytes (needs debug information)")
+    native.add_argument("--stack-bytes", metavar="N", type=whole, help="record so many bytes of the caller's stack with every call, at most 256")
+    native.add_argument("--backtrace", action="store_true", help="record with every call where it and the traced calls around it return to")
+    native.add_argument("--min-duration", metavar="TIME", type=duration_ns, help="record only calls that last so long, e.g. 10us, and those around them")
+
+
 def wanted_modules(args: argparse.Namespace) -> list[str]:
     return ["*"] if args.all_modules else args.module or ["main"]
 
@@ -51,10 +62,12 @@ def run(args: argparse.Namespace) -> int:
     from atf import recording
     from atf.cli.record import StatusLine, print_json_error, summary
     from atf.native.attach import Attachment
+    from atf.native.details import config_of
 
     config = {
         "level": args.level,
         "policy": args.policy,
+        **config_of(args),
         **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }
     attachment = Attachment(args.pid, args.out, config, wanted_modules(args), args.include, args.exclude, wanted_flight(args))

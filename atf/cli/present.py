@@ -95,12 +95,20 @@ def exception(recorded: Mapping[str, Any]) -> str:
 def detail(recorded: Mapping[str, Any]) -> str:
     """The values that an event carries: arguments, result, exception or attributes."""
     if isinstance(recorded.get("args"), Mapping):
-        return arguments(recorded["args"])
+        return arguments(recorded["args"]) + callers(recorded)
+    if "registers" in recorded:  # of a native call; without its arguments when they were not asked for
+        return f"→ {value(recorded['value'])}" if "value" in recorded else callers(recorded).strip() or value(recorded)
     if "type" in recorded:
         return exception(recorded)
     if isinstance(recorded.get("attributes"), Mapping):
         return arguments(recorded["attributes"])
     return f"→ {value(recorded['value'])}" if list(recorded) == ["value"] else value(recorded)
+
+
+def callers(recorded: Mapping[str, Any]) -> str:
+    """`` ← main+0x1c ← 0x7f…`` of a call that was recorded with its backtrace."""
+    walk = recorded.get("backtrace")
+    return "" if not isinstance(walk, list) else "".join(f" ← {one['returns_to']}" for one in walk[:_ITEMS]) + (" ← …" if len(walk) > _ITEMS else "")
 
 
 def outcome(span: Span) -> str:

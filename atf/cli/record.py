@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from atf.cli import text
-from atf.cli.attach import add_modules, hooks_line, native_summary, wanted_modules
+from atf.cli.attach import add_details, add_modules, hooks_line, native_summary, wanted_modules
 from atf.cli.common import DEFAULT_ROOT, duration_ns, print_json
 from atf.cli.flight import add_flight, wanted_flight
 
@@ -26,6 +26,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--include", action="append", default=[], metavar="GLOB", help=what)
     parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="none whose name fits; repeatable")
     add_modules(parser)
+    add_details(parser)
     add_flight(parser)
     parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow Python child processes (default: yes)")
     parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="end the recording after e.g. 10s; the program goes on")
@@ -42,6 +43,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from atf import recording
+    from atf.native import details
     from atf.native.kind import is_native, refuse_python
     from atf.supervise import Supervisor
 
@@ -54,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
         "exclude": "\x1f".join(args.exclude),
         "policy": args.policy,
         "children": "1" if args.children else "0",
+        **details.config_of(args),
         **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }
     native = bool(args.module or args.all_modules) or is_native(words)
@@ -64,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         refuse_python(words)
         supervisor = NativeSupervisor(words, args.out, config, wanted_modules(args), args.include, args.exclude, wanted_flight(args))
     else:
+        details.refuse(config)
         supervisor = Supervisor(words, args.out, config, wanted_flight(args))
     live = not args.quiet and not args.json and sys.stderr.isatty()
     status = supervisor.run(None if args.duration is None else args.duration / 1e9, StatusLine() if live else None)

@@ -15,7 +15,8 @@ from atf._core.errors import AtfError, TargetError, TargetGone
 from atf.gather import Gatherer
 from atf.manifest import new_session_directory
 from atf.native import injector, plan, preflight
-from atf.native.begin import begin, check_level
+from atf.native.begin import begin
+from atf.native.details import Details
 from atf.native.elf import ElfFile
 from atf.native.modules import choose_modules, of_process, traceable
 from atf.native.process import NativeProcess
@@ -42,7 +43,7 @@ class Attachment:
     ):
         self.agent = injector.agent_file()
         injector.require()
-        check_level(config.get("level", "returns"))
+        Details.of(config)
         preflight.require(pid)
         self.pid, self.config = pid, config
         self.command = _arguments(pid)

@@ -7,24 +7,20 @@ import tempfile
 
 from atf import runtime
 from atf._core import segment
-from atf._core.errors import UsageError
 from atf.gather import Gatherer
 from atf.native.choice import Module
-from atf.native.plan import ENTRY_ONLY, Plan
+from atf.native.details import Details
+from atf.native.plan import Plan
 from atf.native.process import NativeProcess
+from atf.native.texts import texts_of
 from atf.recording import GEOMETRY
-
-
-def check_level(level: str) -> int:
-    """The plan's flags for a level. UsageError for one that native recording has not."""
-    if level not in ("calls", "returns"):
-        raise UsageError(f"level {level!r}: native programs are recorded at calls or returns")
-    return ENTRY_ONLY if level == "calls" else 0
 
 
 def begin(gatherer: Gatherer, pid: int, argv: list[str], modules: list[Module], config: dict[str, str], flags: int = 0) -> NativeProcess:
     """Make everything that the agent of process ``pid`` will need, and begin to drain. SegmentError, OutputError."""
     assert gatherer.session
+    details = Details.of(config)
+    texts = texts_of(modules) if details.strings else {}
     options = {key: int(config[key]) for key in GEOMETRY if config.get(key)}
     segments = segment.SegmentSet.create(options=options, pid=pid, policy=config.get("policy", "drop-oldest"))
     file = os.path.join(gatherer.session, f"{pid}-{segments.ids[0]}.process")
@@ -32,7 +28,7 @@ def begin(gatherer: Gatherer, pid: int, argv: list[str], modules: list[Module], 
         owner = os.stat(f"/proc/{pid}").st_uid
         foreign = owner != os.geteuid()
         place = tempfile.mkdtemp(prefix="atf-") if foreign else gatherer.session
-        plan = Plan(os.path.join(place, f"{pid}-{segments.ids[0]}.plan"), modules, segments.ids, flags | check_level(config.get("level", "returns")))
+        plan = Plan(os.path.join(place, f"{pid}-{segments.ids[0]}.plan"), modules, segments.ids, flags, details, texts)
         if foreign:
             segments.give_to(owner)
             os.chown(plan.path, owner, -1)
@@ -52,6 +48,7 @@ def begin(gatherer: Gatherer, pid: int, argv: list[str], modules: list[Module], 
         segments.remove()
         segments.detach()
         raise
+    process.details = details
     process.name_everything(plan)
     process.write_manifest("recording")
     gatherer.live[file] = process

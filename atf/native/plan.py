@@ -12,9 +12,10 @@ import numpy as np
 
 from atf._core.errors import InjectionError
 from atf.native.choice import Module
+from atf.native.details import Details
 
 MAGIC, VERSION = 0x50465441, 2
-LIVE, ENTRY_ONLY = 1, 2
+LIVE = 1
 NEW, STARTING, ACTIVE, DETACHED, FAILED = range(5)
 WAITING, HOOKED, HOOKED_ENTRY, REFUSED, RESTORED = range(5)
 HEADER = np.dtype(
@@ -22,12 +23,14 @@ HEADER = np.dtype(
         *[(name, "<u4") for name in ("magic", "version", "bytes", "flags")],
         *[(name, "<i4") for name in ("control_id", "registry_id", "rings_id")],
         *[(name, "<u4") for name in ("module_count", "function_count", "modules_offset", "functions_offset", "texts_offset")],
-        ("reserved", "<u8", 2),
+        *[(name, "<u8") for name in ("stack_bytes", "min_duration_ns")],
         *[(name, "<u4") for name in ("state", "error")],
         ("os_error", "<i4"),
         *[(name, "<u4") for name in ("pid", "hooked", "refused", "waiting", "threads_stopped")],
         *[(name, "<u8") for name in ("stop_ns", "setup_ns", "skipped", "orphans")],
-        ("spare", "<u8", 4),
+        ("spare", "<u8", 2),
+        ("filtered", "<u8"),
+        ("spare_more", "<u8"),
     ]
 )
 MODULE = np.dtype(
@@ -72,9 +75,17 @@ ERRORS = {
 class Plan:
     """A plan file, mapped: the agent's answers are seen as they are written."""
 
-    def __init__(self, path: str, modules: list[Module], segments: tuple[int, int, int], flags: int = 0):
+    def __init__(
+        self,
+        path: str,
+        modules: list[Module],
+        segments: tuple[int, int, int],
+        flags: int = 0,
+        details: Details | None = None,
+        texts: dict[int, int] | None = None,
+    ):
         self.path, self.modules = path, modules
-        content = _build(modules, segments, flags)
+        content = _build(modules, segments, flags, details or Details(), texts or {})
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.write(descriptor, content) if len(content) < 1 << 20 else _write_all(descriptor, content)
@@ -128,7 +139,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _build(modules: list[Module], segments: tuple[int, int, int], flags: int) -> bytes:
+def _build(modules: list[Module], segments: tuple[int, int, int], flags: int, details: Details, followed: dict[int, int]) -> bytes:
     total = sum(len(module.chosen) for module in modules)
     header, images, entries = np.zeros(1, HEADER), np.zeros(len(modules), MODULE), np.zeros(total, FUNCTION)
     modules_at = HEADER.itemsize
@@ -149,11 +160,12 @@ def _build(modules: list[Module], segments: tuple[int, int, int], flags: int) ->
         part = entries[first : first + count]
         part["vaddr"] = [one.vaddr for one in module.chosen]
         part["size"] = [min(one.size, 0xFFFFFFFF) for one in module.chosen]
-        part["flags"] = [one.role << 8 for one in module.chosen]
+        part["flags"] = [one.role << 8 or details.function_flags | followed.get(module.function_id(one), 0) << 16 for one in module.chosen]
         part["function_id"] = [module.function_id(one) for one in module.chosen]
         first += count
     head = header[0]
-    head["magic"], head["version"], head["flags"] = MAGIC, VERSION, flags
+    head["magic"], head["version"], head["flags"] = MAGIC, VERSION, flags | details.plan_flags
+    head["stack_bytes"], head["min_duration_ns"] = details.stack_bytes, details.min_duration_ns
     head["control_id"], head["registry_id"], head["rings_id"] = segments
     head["module_count"], head["function_count"] = len(modules), total
     head["modules_offset"], head["functions_offset"], head["texts_offset"] = modules_at, functions_at, texts_at

@@ -14,7 +14,11 @@ from atf.flight import FOREVER
 from atf.gather import Process
 from atf.native import plan as plans
 from atf.native.choice import Chosen, Module
+from atf.native.demangle import demangle, qualified
+from atf.native.details import Details
 from atf.native.lines import Lines
+from atf.native.places import name_places, returns_of
+from atf.native.signatures import CHANGED, Signatures
 
 
 class NativeProcess(Process):
@@ -22,6 +26,7 @@ class NativeProcess(Process):
 
     plan: plans.Plan | None = None
     _told = False
+    details = Details()
 
     def gone(self) -> bool:
         """Ended, or replaced by another program; before the agent is in, nobody is attached to the segments yet."""
@@ -71,6 +76,8 @@ class NativeProcess(Process):
         native = values.setdefault("native", {})
         native.update(plan.counts())
         native.update({name: plan.value(name) for name in ("threads_stopped", "stop_ns", "setup_ns", "skipped", "orphans")})
+        if self.details.min_duration_ns:
+            native["min_duration_ns"], native["filtered"] = self.details.min_duration_ns, plan.value("filtered")
         if plan.state in (plans.ACTIVE, plans.DETACHED):
             native["not_hooked"] = [[module.id, name, why] for module, name, why in plan.refused()]
 
@@ -89,8 +96,24 @@ class NativeProcess(Process):
                     place = places.get(addresses[symbol["symbol_index"]])
                     if place is not None:
                         symbol["file"], symbol["line"] = place
+                if self.details.args:
+                    self._note_signatures(module, mine)
         values["symbols"] = symbols
+        if self.details.backtrace:
+            self._note_places(self.plan)
         self.manifest.write()
+
+
+    def _note_signatures(self, module: Module, symbols: list[dict[str, Any]]) -> None:
+        linkage = {symbol["function_id"]: symbol.get("linkage_name", symbol["name"]) for symbol in symbols}
+        addresses = {int(one["address"], 16): one for one in symbols if not any(part in linkage[one["function_id"]] for part in CHANGED)}
+        for address, signature in Signatures(module.file).of(addresses).items():
+            addresses[address].update(signature)
+
+    def _note_places(self, plan: plans.Plan) -> None:
+        files = (os.path.join(place.path, "detail.atf") for place in os.scandir(self.manifest.path) if place.name.startswith("thread_"))
+        loaded = zip(plan.modules, plan.images["load_bias"].tolist(), strict=True)
+        self.manifest.values["return_places"] = name_places(returns_of(files), list(loaded), lambda name: qualified(demangle(name)))
 
 
 def _module(module: Module) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from atf._core.errors import AtfError, UsageError
 from atf.native import injector, plan
-from atf.native.begin import begin, check_level
+from atf.native.begin import begin
 from atf.native.child import Child
+from atf.native.details import Details
 from atf.native.elf import ElfFile
 from atf.native.modules import choose_modules, find_program, of_program, traceable
 from atf.native.process import NativeProcess
@@ -37,7 +38,7 @@ class NativeSupervisor(Supervisor):
         flight: Flight | None = None,
     ):
         self.agent = injector.agent_file()
-        check_level(config.get("level", "returns"))
+        Details.of(config)
         if not command:
             raise UsageError("no program: write it after --, as in `atf record -- ./program`")
         self.program = find_program(command[0])

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from atf import trace_detail
 from atf._core.layout import DETAIL_TYPES, NO_DETAIL
 from atf.jsonable import jsonable, shortened
 from atf.query.context import Context
@@ -43,8 +42,9 @@ class EventsDetailParams(Params):
 class EventsDetail(Result):
     """event: null when a detail leads back to no event. detail: what was recorded, null when nothing was.
 
-    detailType: python_call {args}, python_return {value}, python_exception {type, message}, event {name, attributes}, signal, and
-    call and return of native code (registers). problem: the link between the two is broken, and how.
+    detailType: python_call {args}, python_return {value}, python_exception {type, message}, event {name, attributes}, signal; of
+    native code call {args, registers, stack, backtrace} and return {value, registers}, as far as they were asked for.
+    problem: the link between the two is broken, and how.
     """
 
     event: EventRow | None
@@ -98,7 +98,7 @@ def run(context: Context, params: EventsDetailParams) -> EventsDetail:
         detail_seq=None if number == NO_DETAIL else number,
     )
     if record is not None:
-        value, cut = shortened(jsonable(trace_detail.decode(record, thread.index.arch)), context.answer_bytes - _REST_BYTES)
+        value, cut = shortened(jsonable(thread.decode(record)), context.answer_bytes - _REST_BYTES)
         result.detail, result.did_truncate = value, cut or UNSET
     if problem:
         result.problem = problem

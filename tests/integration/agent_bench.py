@@ -54,7 +54,7 @@ class Module:
 class Plan:
     """A plan file, written once and read back as often as one likes."""
 
-    def __init__(self, path, ids, modules, flags=0):
+    def __init__(self, path, ids, modules, flags=0, stack_bytes=0, min_duration_ns=0):
         self.path, self.names, self.order, self.modules = str(path), {}, [], modules
         texts, rows, heads = b"\0", b"", b""
         first = 0
@@ -79,7 +79,7 @@ class Plan:
             MODULE.pack(texts_at + row[0], *row[1:]) for row in (MODULE.unpack_from(heads, i * MODULE.size) for i in range(len(modules)))
         )
         total = texts_at + len(texts)
-        header = (0x50465441, 2, total, flags, *ids, len(modules), first, modules_at, functions_at, texts_at, 0, 0)
+        header = (0x50465441, 2, total, flags, *ids, len(modules), first, modules_at, functions_at, texts_at, stack_bytes, min_duration_ns)
         self.functions_at, self.count = functions_at, first
         with open(self.path, "wb") as file:
             file.write(sealed(HEADER.pack(*header, *([0] * 16)) + heads + rows + texts))
@@ -88,7 +88,7 @@ class Plan:
         with open(self.path, "rb") as file:
             values = HEADER.unpack(file.read(HEADER.size))
         keys = ("state", "error", "os_error", "pid", "hooked", "refused", "waiting", "stopped", "stop_ns", "setup_ns", "skipped", "orphans")
-        found = dict(zip(keys, values[14:26]))
+        found = {**dict(zip(keys, values[14:26])), "filtered": values[28]}
         found["state"] = STATES.get(found["state"], "new")
         return found
 
@@ -147,14 +147,14 @@ class Bench:
         return [Module(str(program), own, 1, flags or {}), *extra]
 
     @contextlib.contextmanager
-    def session(self, modules, flags=0, policy="block", started=True, **options):
+    def session(self, modules, flags=0, policy="block", started=True, stack_bytes=0, min_duration_ns=0, **options):
         """Segments, a plan that names them, and a drain: yields (segments, plan, take_in, gatherer). started: the drain runs at once."""
         self.runs += 1
         out = self.path / f"run{self.runs}"
         out.mkdir()
         geometry = {"slots": 64, "index_rings": 4, "index_bytes": 1 << 20, "detail_rings": 0, "names_bytes": 4096, **options}
         segments = segment.SegmentSet.create(options=geometry, policy=policy)
-        plan = Plan(out / "plan", segments.ids, modules, flags)
+        plan = Plan(out / "plan", segments.ids, modules, flags, stack_bytes, min_duration_ns)
         gatherer = Gatherer(str(out), None)
         self.out = out
         if started:

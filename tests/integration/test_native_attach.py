@@ -167,7 +167,7 @@ def test_without_frida_the_error_says_what_to_install(bench, programs):
 
 def test_the_recorder_is_killed(bench, programs):
     """The program runs on, and what it did until then is saved afterwards, with names."""
-    with running(programs("loop"), "2000", "1000") as process:
+    with running(programs("loop"), "20000", "1000") as process:
         attached = subprocess.Popen(attach_words(bench, process.pid, "-q"), cwd=bench.path, env=bench.environment)
         index = wait_for(lambda: next(bench.root.glob("session_*/pid_*/thread_0/index.atf"), None))
         wait_for(lambda: index.stat().st_size > 1000)

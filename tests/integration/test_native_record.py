@@ -189,7 +189,7 @@ def test_what_cannot_be_traced_is_refused_with_a_reason(bench, programs):
     assert "statically" in refused(bench, programs("loop", "-static"), "1").err
     assert "no function fits --include nothing*" in refused(bench, programs("loop"), "1", options=["--include", "nothing*"]).err
     assert "there are loop, libc.so.6" in refused(bench, programs("loop"), "1", options=["--module", "libnone*"]).err
-    assert "calls or returns" in refused(bench, programs("loop"), "1", options=["--level", "args"]).err
+    assert "calls, returns or args" in refused(bench, programs("loop"), "1", options=["--level", "c"]).err
     assert "not found" in refused(bench, "no-such-program", options=["--module", "main"]).err
     assert "Python is recorded by its own calls" in refused(bench, os.path.realpath(sys.executable), options=["--all-modules"]).err
 
