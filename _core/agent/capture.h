@@ -35,6 +35,9 @@ void atf_call_begin(atf_agent_thread *t, atf_frame *f, const atf_registers *r); 
 void atf_call_alone(atf_agent_thread *t, const uint8_t *stub, uint32_t depth, const atf_registers *r); /* without a return */
 /* `f`: a copy; its frame was t->top + 1. `kind` 0: it was left with no word of how. */
 void atf_call_end(atf_agent_thread *t, const atf_frame *f, uint32_t kind, const atf_registers *r);
+/* Of a frame with younger ones above it, that goes before they do; then they move down. */
+void atf_call_end_inside(atf_agent_thread *t, atf_frame *f, uint32_t kind);
+void atf_frame_out(atf_agent_thread *t, atf_frame *f);
 /* Writes the CALLs of open frames that are not written yet, of those that began before `until`. */
 void atf_calls_out(atf_agent_thread *t, uint64_t until);
 void atf_calls_left(atf_agent_thread *t); /* a thread ends: of its open calls, those that lasted long enough */

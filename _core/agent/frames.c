@@ -263,8 +263,8 @@ void atf_agent_frames_land(uint64_t cfa)
         atf_thread *c = atf_work_ready(t);
         for (atf_frame *f = t->top; f > t->bottom && f->slot < cfa; f--) {
             if (f->slot <= sp || hijacked(f)) continue;
-            if (c) atf_write(c, ATF_EXCEPTION, id_of(f->stub), f->depth, ATF_NO_DETAIL);
-            for (atf_frame *g = f; g < t->top; g++) *g = g[1];
+            if (c) atf_call_end_inside(t, f, ATF_EXCEPTION);
+            atf_frame_out(t, f);
             pop(t);
         }
         each_frame(cfa - 8, again);

@@ -102,6 +102,29 @@ void atf_call_end(atf_agent_thread *t, const atf_frame *f, uint32_t kind, const 
     put(t, kind, end, id, f->depth, t->scratch, bytes);
 }
 
+void atf_call_end_inside(atf_agent_thread *t, atf_frame *f, uint32_t kind)
+{
+    uint64_t end = now(t);
+    if (f->start) {
+        if (too_short(f->start, end)) {
+            __atomic_fetch_add(&t->filtered, 1, __ATOMIC_RELAXED);
+            return;
+        }
+        atf_calls_out(t, f->start); /* its own CALL too: it stands on the stack still */
+    }
+    put(t, kind, end, atf_stub_id(f->stub), f->depth, t->scratch, 0);
+}
+
+void atf_frame_out(atf_agent_thread *t, atf_frame *f)
+{
+    if (t->captured && (uint64_t)(t->top - t->bottom) < ATF_CAPTURED_FRAMES) {
+        const uint32_t each = ATF_CAPTURE_MOST + 8;
+        uint8_t *at = t->captured + (uint64_t)(f - t->bottom) * each;
+        for (uint64_t i = 0; i < (uint64_t)(t->top - f) * each; i++) at[i] = at[i + each];
+    }
+    for (atf_frame *g = f; g < t->top; g++) *g = g[1];
+}
+
 void atf_calls_left(atf_agent_thread *t)
 {
     uint64_t end = now(t);
