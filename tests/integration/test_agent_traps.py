@@ -2,9 +2,12 @@
 
 import pathlib
 import shutil
+import time
 
 import pytest
-from agent_bench import LIBRARY, Bench, Module, symbols
+from agent_bench import LIBRARY, LIVE, Bench, Module, symbols
+from agent_programs import HEAD
+from test_agent_attach import Talk
 
 pytestmark = [
     pytest.mark.skipif(not LIBRARY.exists(), reason="the native agent is not built for this machine"),
@@ -80,3 +83,37 @@ def test_a_function_at_the_very_end_of_the_code(bench):
     assert (ran.status, ran.out, ran.err) == bench.plain(program)
     assert ran.plan.refused() == {"last_byte": "bounds"}
     assert ran.calls() == {"last_whole": 1}
+
+
+# Threads that stand in a function's first five bytes nearly all the time.
+STANDS = HEAD + r"""
+#include <dlfcn.h>
+long slow_head(long);
+asm(".text; .p2align 4; .globl slow_head; .type slow_head, @function\nslow_head: nop; pause; nop; nop; lea 1(%rdi), %rax; ret; .size slow_head, . - slow_head");
+static volatile int over;
+static void *worker(void *p) { (void)p; long n = 0; while (!over) { long next = slow_head(n); if (next != n + 1) abort(); n = next; } return NULL; }
+int main(void) {
+    pthread_t t[3]; for (int i = 0; i < 3; i++) pthread_create(&t[i], NULL, worker, NULL);
+    int (*start)(const char *) = (int (*)(const char *))dlsym(RTLD_DEFAULT, "atf_agent_start"); int (*stop)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "atf_agent_stop");
+    static char line[4096]; setvbuf(stdout, NULL, _IOLBF, 0);
+    while (fgets(line, sizeof line, stdin)) { line[strcspn(line, "\n")] = 0; if (!strncmp(line, "start ", 6)) printf("%d\n", start(line + 6)); else if (!strcmp(line, "stop")) printf("%d\n", stop()); else break; }
+    over = 1; for (int i = 0; i < 3; i++) pthread_join(t[i], NULL);
+    puts("whole"); return 0; }
+"""
+
+
+def test_threads_that_stand_among_the_bytes_go_on_where_these_went(bench):
+    """FORBIDDEN: a thread that goes on in the middle of the jump."""
+    talk = Talk(bench.build(STANDS, "stands"))
+    for _ in range(8):
+        with bench.session([Module(str(bench.path / "stands"), {"slow_head": symbols(bench.path / "stands")["slow_head"]}, 1)], LIVE, policy="drop-oldest", slots=8) as run:
+            segments, plan, take_in, gatherer = run
+            take_in(talk.process.pid)
+            assert talk.ask(f"start {plan.path}") == "0"
+            assert (plan.header()["hooked"], plan.header()["stopped"]) == (1, 3)
+            time.sleep(0.01)
+            segments.segments.stop()
+            assert talk.ask("stop") == "0"
+            gatherer.stop()
+    talk.process.stdin.write("end\n")
+    assert talk.process.communicate(timeout=20)[0].strip() == "whole" and talk.process.returncode == 0
