@@ -28,8 +28,10 @@ static void put(const atf_frame *f)
     uint64_t i = place(f->slot), free_at = UINT64_MAX;
     for (;; i++) {
         atf_frame *at = &table[i & (capacity - 1)];
-        if (at->slot == f->slot) {
-            *at = *f; /* whoever stood there is long gone */
+        if (at->slot == f->slot) { /* whoever stood there is long gone, or ended in a tail call to this one */
+            uint64_t ret = f->ret == (uint64_t)(uintptr_t)(at->stub + STUB_RET_BODY - STUB_RET_ENTER) ? at->ret : f->ret;
+            *at = *f;
+            at->ret = ret;
             return;
         }
         if (at->slot == GONE && free_at == UINT64_MAX) free_at = i;

@@ -71,7 +71,7 @@ KEEP void high(void) { begun[1]++; for (int i = 0; i < 3; i++) low(); done[1]++;
 KEEP void handler(int s) { (void)s; if (inside) { inside = 0; jumps++; siglongjmp(back, 1); } }
 int main(void) { struct sigaction a = {0}; a.sa_handler = handler; sigaction(SIGALRM, &a, NULL); struct itimerval t = {{0, 250}, {0, 250}};
     setitimer(ITIMER_REAL, &t, NULL);
-    while (jumps < 1000) if (sigsetjmp(back, 1) == 0) { inside = 1; for (;;) high(); }
+    while (jumps < 400) if (sigsetjmp(back, 1) == 0) { inside = 1; for (;;) high(); }
     struct itimerval off = {{0, 0}, {0, 0}}; setitimer(ITIMER_REAL, &off, NULL);
     BETWEEN(low, begun[0], begun[0] + jumps); BETWEEN(high, begun[1], begun[1] + jumps); return 0; }
 """,
@@ -110,6 +110,16 @@ KEEP void *driver(void *p) { long me = (long)p; for (int round = 0; round < 400;
 int main(void) { pthread_barrier_init(&step, NULL, 2); for (int g = 0; g < 8; g++) { values[g] = g + 1; getcontext(&gen[g]); gen[g].uc_stack.ss_sp = stacks[g]; gen[g].uc_stack.ss_size = sizeof stacks[g]; makecontext(&gen[g], (void (*)(void))generator, 1, g); }
     pthread_t a, b; pthread_create(&a, NULL, driver, (void *)0); pthread_create(&b, NULL, driver, (void *)1); pthread_join(a, NULL); pthread_join(b, NULL);
     long s = 0; for (int g = 0; g < 8; g++) s += values[g]; printf("%ld\n", s); CALLS(resume, 3200); CALLS(generator, 8); CALLS(next_value, 3200); CALLS(yield_to, 3200); return 0; }
+""",
+    "coroutines_that_end_in_a_tail_call": r"""
+static ucontext_t home, other[20]; static char stacks[20][65536]; static long sum;
+KEEP long step(long k) { sum += k; return sum; }
+KEEP void rests(int i) { volatile int k = i; swapcontext(&other[k], &home); step(k); }
+KEEP void body(int i) { for (int k = 0; k < 5; k++) { step(1); rests(i); } rests(i); }
+KEEP void go(int i) { volatile int k = i; swapcontext(&home, &other[k]); step(2); }
+int main(void) { for (int i = 0; i < 20; i++) { getcontext(&other[i]); other[i].uc_stack.ss_sp = stacks[i]; other[i].uc_stack.ss_size = 65536; other[i].uc_link = &home; makecontext(&other[i], (void (*)(void))body, 1, i); }
+    for (int r = 0; r < 7; r++) for (int i = 0; i < 20; i++) go(i);
+    printf("%ld\n", sum); CALLS(go, 140); CALLS(body, 20); CALLS(rests, 120); CALLS(step, 140 + 100 + 120); return 0; }
 """,
     "vectors": r"""
 typedef float f8 __attribute__((vector_size(32))); typedef double d2 __attribute__((vector_size(16))); typedef int i16 __attribute__((vector_size(64)));

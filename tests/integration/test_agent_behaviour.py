@@ -15,7 +15,8 @@ pytestmark = [
 
 @pytest.fixture
 def bench(tmp_path):
-    return Bench(tmp_path)
+    yield Bench(tmp_path)
+    shutil.rmtree(tmp_path, ignore_errors=True)  # millions of records
 
 
 @pytest.mark.parametrize("name", [name for name in C if name != "signals"])

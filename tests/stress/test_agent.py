@@ -52,7 +52,8 @@ PROGRAMS |= {name: (HEAD + text, True) for name, text in FIRST_CXX.items()} | {n
 
 @pytest.fixture
 def bench(tmp_path):
-    return Bench(tmp_path)
+    yield Bench(tmp_path)
+    shutil.rmtree(tmp_path, ignore_errors=True)  # millions of records
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -69,8 +70,9 @@ def test_every_program_compiled_every_way(bench, name, way):
     if way.endswith("-O0") and name == "tail_calls":
         pytest.skip("without optimization its calls are no tail calls, and too deep for the stack")
     standard = ["-std=c++20"] if cxx and not (way.startswith("clang") and name == "coroutines20") else ["-std=c++20", "-fcoroutines-ts"] if cxx else []
-    program = bench.build(text, compiler=compiler, cxx=cxx, flags=[*WAYS[way], *standard, "-rdynamic", "-w"])
-    check(bench, program)
+    own = ["-mno-red-zone"] if name == "flags" else []  # it calls from assembly, of which the compiler does not know
+    program = bench.build(text, compiler=compiler, cxx=cxx, flags=[*WAYS[way], *standard, *own, "-rdynamic", "-w"])
+    check(bench, program, refused={"short", "jump back", "instruction"})  # as the compiler made them, some cannot be hooked
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
