@@ -137,11 +137,11 @@ class Tools:
                 attachment = Attachment(target.pid, str(out), {"policy": "block"}, include=["work"])
                 calls = target.calls
 
-                def tick(_: object) -> None:
-                    if target.calls == calls:
-                        target.phase(1, self.calls, 1)
+                def tick(attached) -> None:
+                    target.phase(1, self.calls, 1)
+                    attached.stopping = "duration"
 
-                attachment.run(0.3, tick)
+                attachment.run(None, tick)
                 traced = target.calls - calls
                 after = self.time(target)
             self.proved(read_back(out), traced, 2)

@@ -89,12 +89,12 @@ class Whole:
                 attachment = Attachment(process.pid, str(self.out), {})
                 state: dict = {}
 
-                def tick(attached: object, state: dict = state, attachment: Attachment = attachment) -> None:
-                    plan = attachment.process.plan
-                    state.setdefault("stop_ms", plan.value("stop_ns") / 1e6)
-                    state.setdefault("stopped", plan.value("threads_stopped"))
+                def tick(attached, state: dict = state) -> None:
+                    plan = attached.process.plan
+                    state.update(stop_ms=plan.value("stop_ns") / 1e6, stopped=plan.value("threads_stopped"))
+                    attached.stopping = "duration"
 
-                attachment.run(0.3, tick)
+                attachment.run(None, tick)
                 seconds = time.perf_counter() - begin
                 native, calls = native_of(self.out), read_back(self.out)["events"]
                 shutil.rmtree(self.out)

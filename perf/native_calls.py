@@ -59,7 +59,7 @@ def calls(report: Report, tools: Tools, options) -> None:
 
     rows = []
     for name, values in found.items():
-        difference = "less" in name or name == BASE
+        difference = "less" in name or name.startswith(BASE)
         against = "·" if difference or FILES not in found else ratios(added(name), added(FILES)).text()
         rows.append([name, Spread.of(values).text(), "·" if difference else Spread.of(added(name)).text(), against])
         report.figure(name, {"ns_per_call": values})
@@ -136,7 +136,7 @@ def share(report: Report, whole: Whole, options, size: dict) -> None:
     if rows:
         report.table(["functions", "hooked", "not", "share"], rows)
     for name, why in reasons.items():
-        report.say(f"{name}: " + "; ".join(f"{count} × {reason}" for reason, count in why.items()))
+        report.say(f"{name}: " + ("; ".join(f"{count} × {reason}" for reason, count in why.items()) or "all hooked"))
 
 
 def main() -> int:
