@@ -12,6 +12,7 @@ from pathlib import Path
 
 from _native_programs import Programs, Target
 from _native_tools import Wrong, environment, read_back, record_words
+from drain import plain_write
 
 # What is recorded of each program, as options of `atf record`, and a command that ends at once.
 WELL_KNOWN = {
@@ -57,6 +58,14 @@ class Whole:
             }
         finally:
             shutil.rmtree(self.out, ignore_errors=True)
+
+    def floor(self, events: int) -> dict:
+        """A plain write() of as many bytes to the same place."""
+        self.out.mkdir()
+        try:
+            return plain_write(self.out, events)
+        finally:
+            shutil.rmtree(self.out)
 
     def hooking(self, functions: int) -> dict:
         """A program of many functions from its start to its end: seconds with and without atf, setup of the agent alone."""
