@@ -11,6 +11,7 @@ import functools
 import os
 import platform
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -161,6 +162,7 @@ def main() -> int:
         report.lacks(f"atf's native agent: {error}")
         return report.finish()
     size = SIZES["quick" if options.quick else "full"]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that programs, traces and LTTng's daemon do not stay behind
     scratch = Path(tempfile.mkdtemp(prefix="atf-perf-", dir=options.dir))
     programs = Programs(scratch)
     tools, whole = Tools(programs, scratch, size["calls"], size["batches"]), Whole(programs, scratch)
