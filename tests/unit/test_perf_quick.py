@@ -1,6 +1,9 @@
 """Every benchmark runs on its own in its quick form and finds its own work right. No time is asserted anywhere."""
 
+import importlib.util
 import json
+import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +72,18 @@ def test_query(tmp_path):
     assert sorted(limits(found)) == sorted([5, 20] * 2 + [10] * 4 + [1.5, 5, 40, 200] + [5, 0.1] * 5 + [1000] * 2 + [30])
 
 
-@pytest.mark.parametrize("name", ["ring", "drain", "bursts", "spans", "save", "python_calls", "query"])
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="compiles small programs with gcc")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the native agent is for x86-64")
+def test_native_calls(tmp_path):
+    found = quick("native_calls", tmp_path, "--tools", "atf", "recompiled", "detached")
+    assert {35, 1.4, 1.1, 30, 22, 0.3} <= set(limits(found))
+    assert {"untraced", "atf, to files", "atf, rings only, 2 threads", "recompiled recorder"} <= set(found["figures"])
+    assert {"to files", "hooking"} <= set(found["figures"])
+    if importlib.util.find_spec("frida"):
+        assert {"detached, less untraced before", "attach 100", "attach 300"} <= set(found["figures"])
+
+
+@pytest.mark.parametrize("name", ["ring", "drain", "bursts", "spans", "save", "python_calls", "query", "native_calls"])
 def test_help_says_what_is_compared(name):
     done = subprocess.run([sys.executable, str(PERF / f"{name}.py"), "--help"], capture_output=True, text=True, timeout=60, check=True)
     assert "--rounds" in done.stdout and "--json" in done.stdout
