@@ -1,5 +1,6 @@
 /* Start and stop: reads plans, attaches the segments, gives everything back. */
 #include "hooks.h"
+#include "trap.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -128,6 +129,7 @@ ATF_PUBLIC int atf_agent_stop(void)
         error = atf_patch_all(list, n, 0, 1, all_stand, plan_count ? plans[plan_count - 1] : NULL);
     }
     for (uint32_t i = 0; i < n && !error; i++) list[i]->function->state = ATF_FN_RESTORED;
+    if (!error) atf_trap_drop(0, UINT64_MAX);
     free(list);
     if (!error) {
         for (atf_module *m = atf_modules, *next; m; m = next) {

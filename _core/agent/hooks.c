@@ -1,5 +1,6 @@
 /* Builds the stubs of what is loaded and puts its hooks in, now and whenever the loader brings something; the agent's own hooks too. */
 #include "hooks.h"
+#include "trap.h"
 #include <link.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +25,11 @@ static int agents_own(uint8_t *p)
     if (p == loader.address || (*p == 0xE9 && atf_in_arena((uint64_t)(p + 5) + (uint64_t)(int64_t)d))) return 1;
     for (uint32_t r = 1; r <= ATF_ROLE_BEGIN_CATCH; r++)
         if (own[r].address == p) return 1;
-    return 0;
+    return atf_trap_own(p);
 }
+
+/* What five bytes do not fit, one may. */
+static int fits_a_trap(uint32_t why) { return why == ATF_WHY_SHORT || why == ATF_WHY_JUMP_BACK || why == ATF_WHY_INSTRUCTION || why == ATF_WHY_REACH; }
 
 /* Builds the stubs of a module that was just found; adds its hooks to `list`. */
 static uint32_t prepare(atf_module *m, atf_hook **list)
@@ -41,10 +45,11 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         atf_plan_function *f = &functions[i];
         uint64_t at = m->at->load_bias + f->vaddr;
         uint32_t role = ATF_FN_ROLE(f->flags), why = 0, flags = f->flags & ATF_FN_ENTRY_ONLY;
+        int may_trap = arena && !role && m->plan->flags & ATF_PLAN_SLOW_PATH, by_trap = may_trap && f->flags & ATF_FN_TRAP;
         uint8_t **original = NULL;
         void *wrapper = role ? atf_wrapper_of(role, &original) : NULL;
         if (f->state == ATF_FN_WAITING) m->plan->waiting--;
-        else if (f->state == ATF_FN_HOOKED || f->state == ATF_FN_HOOKED_ENTRY) m->plan->hooked--;
+        else if (f->state == ATF_FN_HOOKED || f->state == ATF_FN_HOOKED_ENTRY || f->state == ATF_FN_HOOKED_TRAP) m->plan->hooked--;
         else if (f->state == ATF_FN_REFUSED) m->plan->refused--;
         if (entry_only) flags |= STUB_ENTRY_ONLY;
         if (!arena) why = ATF_WHY_REACH;
@@ -52,9 +57,16 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         else if (at < busy_until) why = ATF_WHY_OVERLAP;
         else if (agents_own((uint8_t *)at)) why = ATF_WHY_AGENT;
         else if (f->size < ATF_PATCH_BYTES && i + 1 < count && functions[i + 1].vaddr < f->vaddr + ATF_PATCH_BYTES) why = ATF_WHY_SHORT;
-        else {
+        else if (!by_trap) {
             uint64_t room = m->high - at;
             why = (uint32_t)atf_stub_build(arena, (uint8_t *)at, f->size, room > 4096 ? f->size + 32u : (uint32_t)room, f->function_id, flags, wrapper, &m->hooks[i]);
+        }
+        if (may_trap && fits_a_trap(why)) by_trap = 1;
+        if (by_trap && (!why || fits_a_trap(why))) {
+            flags |= ATF_FN_TRAP;
+            why = (uint32_t)atf_trap_why(m->low, m->high);
+            if (!why) why = (uint32_t)atf_stub_build(arena, (uint8_t *)at, f->size, f->size, f->function_id, flags, NULL, &m->hooks[i]);
+            if (!why && !atf_trap_put((uint8_t *)at, m->hooks[i].stub)) why = ATF_WHY_REACH;
         }
         if (why) {
             refuse(m, f, why);
@@ -62,9 +74,10 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         }
         if (original) *original = m->hooks[i].stub + STUB_BODY;
         m->hooks[i].function = f;
-        busy_until = at + ATF_PATCH_BYTES;
-        f->state = flags & STUB_ENTRY_ONLY ? ATF_FN_HOOKED_ENTRY : ATF_FN_HOOKED, f->reason = 0;
+        busy_until = at + m->hooks[i].bytes;
+        f->state = by_trap ? ATF_FN_HOOKED_TRAP : flags & STUB_ENTRY_ONLY ? ATF_FN_HOOKED_ENTRY : ATF_FN_HOOKED, f->reason = 0;
         m->plan->hooked++;
+        m->plan->spare[1] += (uint64_t)by_trap; /* traps set so far */
         list[n++] = &m->hooks[i];
     }
     if (arena) atf_arena_close(arena);
@@ -112,7 +125,7 @@ static uint32_t take_own(atf_hook **list)
 
 uint32_t atf_hooks_most(void)
 {
-    uint32_t most = ATF_ROLE_BEGIN_CATCH + 2;
+    uint32_t most = ATF_ROLE_BEGIN_CATCH + 2 + TRAP_OWN_MOST;
     for (atf_module *m = atf_modules; m; m = m->next) most += m->at->function_count;
     return most;
 }
@@ -123,6 +136,11 @@ int atf_hook_present(int live, atf_plan *report)
     atf_hook **list = malloc(atf_hooks_most() * sizeof *list);
     if (!list) return ATF_PLAN_E_MEMORY;
     n = take_own(list);
+    for (atf_module *m = atf_modules; m; m = m->next)
+        if (m->plan->flags & ATF_PLAN_SLOW_PATH) {
+            n += atf_trap_open(list + n, take);
+            break;
+        }
     for (atf_module *m = atf_modules; m; m = m->next)
         if (m->at->state == ATF_MODULE_WAITING && atf_module_present(m)) n += prepare(m, list + n);
     qsort(list, n, sizeof *list, atf_hooks_by_address);
@@ -141,6 +159,7 @@ static void loader_changed(void)
         int there = atf_module_present(m);
         if (m->at->state == ATF_MODULE_LOADED && (!there || m->at->load_bias != before)) {
             m->at->state = ATF_MODULE_WAITING; /* its bytes are gone with it */
+            atf_trap_drop(m->loaded_low, m->loaded_high);
             memset(m->hooks, 0, m->at->function_count * sizeof(atf_hook));
         }
         changed |= there && m->at->state == ATF_MODULE_WAITING;

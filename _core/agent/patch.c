@@ -1,7 +1,7 @@
 /* Changes code that other threads may be running: they are brought to a stop in a signal handler first, and one that stood among
  * the bytes that changed goes on where these instructions stand now. While they stand, nothing is called that could need a lock
  * of theirs: system calls only. */
-#include "agent.h"
+#include "trap.h"
 #include "../clock.h"
 #include <linux/futex.h>
 #include <signal.h>
@@ -34,7 +34,7 @@ static void moved_on(ucontext_t *u)
     if (!low) return;
     atf_hook *h = now.hooks[low - 1];
     uint64_t at = rip - (uint64_t)h->address;
-    if (!h->active || at == 0 || at >= ATF_PATCH_BYTES) return;
+    if (!h->active || at == 0 || at >= h->bytes) return;
     for (uint32_t i = 0; i < h->moved.count; i++)
         if (h->moved.old_at[i] == at) u->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)(h->stub + STUB_BODY + h->moved.moved_at[i]);
 }
@@ -206,7 +206,7 @@ static int protect(atf_hook **hooks, uint32_t n, int prot)
     uint64_t low = 0, high = 0; /* neighbours in one call */
     for (uint32_t i = 0; i <= n; i++) {
         uint64_t from = i < n ? (uint64_t)hooks[i]->address & ~4095ull : 0;
-        uint64_t to = i < n ? (((uint64_t)hooks[i]->address + ATF_PATCH_BYTES - 1) | 4095) + 1 : 0;
+        uint64_t to = i < n ? (((uint64_t)hooks[i]->address + hooks[i]->bytes - 1) | 4095) + 1 : 0;
         if (i < n && high && from <= high + 16 * 4096) {
             uint64_t l = 0, h = 0; /* the gap between must be the same mapping */
             if (from <= high || (atf_block_home(high - 1, &l, &h) && h >= to)) {
@@ -236,7 +236,7 @@ int atf_patch_all(atf_hook **hooks, uint32_t n, int put, int live, void (*stoppe
     if (live && !stop_others(number, &asked)) error = ATF_PLAN_E_THREADS;
     if (!error) {
         for (uint32_t i = 0; i < n; i++) {
-            memcpy(hooks[i]->address, put ? hooks[i]->patch : hooks[i]->original, ATF_PATCH_BYTES);
+            memcpy(hooks[i]->address, put ? hooks[i]->patch : hooks[i]->original, hooks[i]->bytes);
             hooks[i]->active = (uint8_t)put;
         }
         if (stopped && !atf_load_acquire32(&now.inside)) stopped();
@@ -248,4 +248,22 @@ int atf_patch_all(atf_hook **hooks, uint32_t n, int put, int live, void (*stoppe
     }
     protect(hooks, n, PROT_READ | PROT_EXEC);
     return error;
+}
+
+static int note_unhearing(uint32_t tid, void *number)
+{
+    int how = deaf(tid, *(int *)number);
+    return how == HEARS || how == OVER;
+}
+
+int atf_threads_hear(int number)
+{
+    uint64_t mask = 0, start = atf_clock_ns(CLOCK_MONOTONIC);
+    atf_call(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, 8, 0, 0);
+    if (mask >> (number - 1) & 1) return 0;
+    while (!every_thread(note_unhearing, &number)) {
+        if (atf_clock_ns(CLOCK_MONOTONIC) - start > NEWBORN_NS) return 0;
+        nap_us(2000);
+    }
+    return 1;
 }

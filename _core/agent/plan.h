@@ -15,6 +15,7 @@
 /* atf_plan.flags */
 #define ATF_PLAN_LIVE 1u       /* other threads run: they are stopped while code is changed */
 #define ATF_PLAN_ENTRY_ONLY 2u /* no return hooks anywhere */
+#define ATF_PLAN_SLOW_PATH 64u /* functions that five bytes do not fit get a one-byte trap */
 
 /* atf_plan.state, agent's */
 enum atf_plan_state { ATF_PLAN_NEW = 0, ATF_PLAN_STARTING = 1, ATF_PLAN_ACTIVE = 2, ATF_PLAN_DETACHED = 3, ATF_PLAN_FAILED = 4 };
@@ -68,6 +69,7 @@ _Static_assert(sizeof(atf_plan_module) == 64, "plan module");
 
 /* atf_plan_function.flags */
 #define ATF_FN_ENTRY_ONLY 1u
+#define ATF_FN_TRAP 32u /* by a trap, even where five bytes would do; needs ATF_PLAN_SLOW_PATH */
 /* What the function means to the agent besides being traced; bits 8..15. Functions with a role are not
  * traced themselves. The agent finds those of libgcc_s and libstdc++ alone; the controller names those that
  * are linked into a module statically. */
@@ -83,7 +85,7 @@ enum atf_fn_role {
 };
 
 /* atf_plan_function.state, agent's */
-enum atf_fn_state { ATF_FN_WAITING = 0, ATF_FN_HOOKED = 1, ATF_FN_HOOKED_ENTRY = 2, ATF_FN_REFUSED = 3, ATF_FN_RESTORED = 4 };
+enum atf_fn_state { ATF_FN_WAITING = 0, ATF_FN_HOOKED = 1, ATF_FN_HOOKED_ENTRY = 2, ATF_FN_REFUSED = 3, ATF_FN_RESTORED = 4, ATF_FN_HOOKED_TRAP = 5 };
 
 /* atf_plan_function.reason, agent's, when REFUSED */
 enum atf_fn_reason {
@@ -95,7 +97,9 @@ enum atf_fn_reason {
     ATF_WHY_OVERLAP = 5,     /* the function before it needs these bytes (or the same code under another name) */
     ATF_WHY_BOUNDS = 6,      /* not inside executable memory of its module */
     ATF_WHY_AGENT = 7,       /* code that the agent itself stands on */
-    ATF_WHY_MODULE = 8       /* the module in memory is another build */
+    ATF_WHY_MODULE = 8,      /* the module in memory is another build */
+    ATF_WHY_SIGNAL = 14,     /* a trap only, and the program handles, ignores or blocks SIGTRAP */
+    ATF_WHY_LIBC = 15        /* a trap only, and the C library runs with all signals blocked at times */
 };
 
 typedef struct atf_plan_function {
