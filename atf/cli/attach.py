@@ -23,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--include", action="append", default=[], metavar="GLOB", help="only functions that fit, e.g. 'parse_*' or 'git::cmd_*'; repeatable")
     parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="no functions that fit; repeatable")
     add_modules(parser)
-    parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="leave the process after e.g. 10s")
+    parser.add_argument("--duration", "--detach-after", metavar="TIME", type=duration_ns, help="leave the process after e.g. 10s")
     parser.add_argument("--ring-size", metavar="SIZE", help="ring memory of one thread, e.g. 32M (default: 8M)")
     parser.add_argument("--burst-size", metavar="SIZE", help="ring memory that its threads share for bursts, touched when needed (default: 128M)")
     parser.add_argument("--threads", metavar="N", type=int, help="threads with rings of their own (default: 64); more share a slower lane")
@@ -39,6 +39,8 @@ def add_modules(parser: argparse.ArgumentParser) -> None:
         "--module", action="append", default=[], metavar="NAME", help="trace this module: main (default), a glob on a library's name, or a path; repeatable"
     )
     parser.add_argument("--all-modules", action="store_true", help="trace every library of the program too")
+    what = "also hook native functions that are too short for a jump or branch into their first bytes: by a signal, about 1 us a call"
+    parser.add_argument("--slow-path", action="store_true", help=what)
 
 
 def wanted_modules(args: argparse.Namespace) -> list[str]:
@@ -53,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     config = {
         "level": args.level,
         "policy": args.policy,
+        "slow_path": "1" if args.slow_path else "0",
         **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }
     attachment = Attachment(args.pid, args.out, config, wanted_modules(args), args.include, args.exclude)
@@ -82,6 +85,8 @@ def hooks_line(process: Any) -> str:
     for _, _, why in found.get("not_hooked", ()):
         reasons[why] = reasons.get(why, 0) + 1
     line = f"{text.count(found.get('hooked', 0))} of {text.count(found.get('hooked', 0) + found.get('refused', 0))} functions hooked"
+    if found.get("traps"):
+        line += f" ({text.count(found['traps'])} by a trap)"
     if found.get("waiting"):
         line += f", {text.count(found['waiting'])} wait for their library"
     if reasons:

@@ -14,7 +14,7 @@ from atf._core import segment
 from atf._core.errors import AtfError, TargetError, TargetGone
 from atf.gather import Gatherer
 from atf.manifest import new_session_directory
-from atf.native import injector, plan, preflight
+from atf.native import door, injector, plan, preflight
 from atf.native.begin import begin, check_level
 from atf.native.elf import ElfFile
 from atf.native.modules import choose_modules, of_process, traceable
@@ -43,8 +43,9 @@ class Attachment:
         self.pid, self.config = pid, config
         self.command = _arguments(pid)
         files = of_process(pid)
-        traceable(ElfFile(f"/proc/{pid}/exe"))
-        self.modules = choose_modules(files[0], files[1:], modules, include, exclude, pid)
+        file = traceable(ElfFile(f"/proc/{pid}/exe"))
+        door.require(door.loadable(files[0], file, True))
+        self.modules = choose_modules(files[0], files[1:], modules, include, exclude, pid, config.get("slow_path") == "1")
         self.path = new_session_directory(out)
         try:
             values = {**config, "output": os.path.abspath(self.path), "recorder_pid": os.getpid(), "recorder_start": segment.process_start(os.getpid())}

@@ -10,9 +10,14 @@ from atf._core import segment
 from atf._core.errors import UsageError
 from atf.gather import Gatherer
 from atf.native.choice import Module
-from atf.native.plan import ENTRY_ONLY, Plan
+from atf.native.plan import ENTRY_ONLY, SLOW_PATH, Plan
 from atf.native.process import NativeProcess
 from atf.recording import GEOMETRY
+
+
+def flags_of(config: dict[str, str]) -> int:
+    """The plan's flags for what the user chose."""
+    return check_level(config.get("level", "returns")) | (SLOW_PATH if config.get("slow_path") == "1" else 0)
 
 
 def check_level(level: str) -> int:
@@ -32,7 +37,7 @@ def begin(gatherer: Gatherer, pid: int, argv: list[str], modules: list[Module], 
         owner = os.stat(f"/proc/{pid}").st_uid
         foreign = owner != os.geteuid()
         place = tempfile.mkdtemp(prefix="atf-") if foreign else gatherer.session
-        plan = Plan(os.path.join(place, f"{pid}-{segments.ids[0]}.plan"), modules, segments.ids, flags | check_level(config.get("level", "returns")))
+        plan = Plan(os.path.join(place, f"{pid}-{segments.ids[0]}.plan"), modules, segments.ids, flags | flags_of(config))
         if foreign:
             segments.give_to(owner)
             os.chown(plan.path, owner, -1)

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from atf._core import segment
 from atf._core.errors import TargetDenied, TargetError, TargetForeign, TargetGone
-from atf.native import injector
-from atf.native.choice import Globs, Module, choose
+from atf.native import door, injector
+from atf.native.choice import GO, Globs, Module, choose
+from atf.native.door import Finding
 from atf.native.elf import ElfFile
 from atf.native.modules import find_program, of_process, traceable
-
-
-class Finding(NamedTuple):
-    """One finding; status: ``ok``, ``note`` (works, with less), ``warning`` (may fail), ``fault`` (cannot be traced)."""
-
-    name: str
-    status: str
-    found: str
-    advice: str = ""
-    error: type[TargetError] = TargetError
 
 
 def examine(target: str) -> Iterator[Finding]:
@@ -44,10 +34,9 @@ def examine(target: str) -> Iterator[Finding]:
     try:
         path = find_program(target)
     except TargetError as error:
-        yield Finding("program", "fault", str(error), "write its path", type(error))
+        yield Finding("program", "fault", str(error), error=type(error))
         return
     yield from program(path, path)
-    yield from _privileges(path)
 
 
 def _agent() -> Iterator[Finding]:
@@ -107,15 +96,22 @@ def _ptrace(pid: int, status: dict[str, str]) -> Finding:
 
 
 def program(path: str, readable: str) -> Iterator[Finding]:
-    """Whether a program's file can be traced, and how much of it. readable: where the file can be read."""
+    """Whether a program's file can be traced, and how much of it. readable: where the file can be read, another path for a process's."""
     try:
         file = traceable(ElfFile(readable))
     except TargetError as error:
         yield Finding("program", "fault", str(error), error=type(error))
         return
     yield Finding("program", "ok", f"{path} ({file.machine_name}, dynamically linked)")
-    if file.interpreter and "musl" in file.interpreter:
-        yield Finding("C library", "warning", "musl", "tried with glibc only")
+    faults = False
+    for finding in door.startable(path, file) if path == readable else door.loadable(path, file, True):
+        faults = True
+        yield finding
+    if file.is_go:
+        yield Finding("language", "fault", f"{path} is a Go program", GO, TargetForeign)
+        return
+    if faults:
+        return
     module = choose(Module(path, os.path.basename(path), 0, b"", 0, True), file, Globs())
     named = sum(not one.name.startswith("sub_") for one in module.chosen)
     found = f"{module.functions} functions, {len(module.chosen)} can be chosen, {named} with names"
@@ -129,17 +125,9 @@ def program(path: str, readable: str) -> Iterator[Finding]:
         yield Finding("lines", "note", "no debug information", "build with -g, or install its debug symbols, to see file and line")
 
 
-def _privileges(path: str) -> Iterator[Finding]:
-    mode = os.stat(path)
-    if mode.st_mode & 0o6000 and not (os.geteuid() == 0 and mode.st_uid == 0):
-        yield Finding("privileges", "fault", f"{path} changes its user when it starts", "the loader ignores preloaded libraries then: run atf as that user")
-
-
 def require(pid: int) -> None:
     """Raise the first fault of a process as its error."""
-    for finding in process(pid):
-        if finding.status == "fault":
-            raise finding.error(f"{finding.found}: {finding.advice}")
+    door.require(process(pid))
 
 
 def _status(pid: int) -> dict[str, str]:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable
 
 from atf._core.errors import AtfError, UsageError
-from atf.native import injector, plan
+from atf.native import door, injector, plan
 from atf.native.begin import begin, check_level
 from atf.native.child import Child
 from atf.native.elf import ElfFile
@@ -37,8 +37,9 @@ class NativeSupervisor(Supervisor):
             raise UsageError("no program: write it after --, as in `atf record -- ./program`")
         self.program = find_program(command[0])
         file = traceable(ElfFile(self.program))
+        door.require(door.startable(self.program, file))
         libraries = of_program(self.program, file)
-        self.modules = choose_modules(self.program, libraries, modules, include, exclude)
+        self.modules = choose_modules(self.program, libraries, modules, include, exclude, slow_path=config.get("slow_path") == "1")
         self.config = config
         self.process: NativeProcess | None = None
         super().__init__(command, out, config)
@@ -85,7 +86,7 @@ class NativeSupervisor(Supervisor):
     def stop(self, reason: str) -> None:
         """End the recording; the program runs on, with its own code back in place where it can be entered."""
         process = self.process
-        if self.stopping is None and reason == "duration" and process is not None and injector.available():
+        if self.stopping is None and reason == "duration" and process is not None and not process.gone() and injector.available():
             assert process.segments.segments is not None
             process.segments.segments.stop()
             self._guarded(injector.call, process.pid, "stop", self.agent)
