@@ -18,6 +18,7 @@ from atf.native import door, injector, plan, preflight
 from atf.native.begin import begin, check_level
 from atf.native.elf import ElfFile
 from atf.native.modules import choose_modules, of_process, traceable
+from atf.native.place import Place, shared_memory_of
 from atf.native.process import NativeProcess
 
 STOPPERS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
@@ -55,6 +56,7 @@ class Attachment:
             raise
         self.gatherer = Gatherer(self.path, self.session, config.get("level", "returns"))
         self.process: NativeProcess | None = None
+        self.place: Place | None = None
         self.stopping: str | None = None
 
     def run(self, duration_s: float | None = None, tick: Callable[[Any], None] | None = None) -> None:
@@ -64,21 +66,28 @@ class Attachment:
         """
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPERS)
         try:
-            self._begin()
-            self._watch(duration_s, tick)
-            self._end()
+            with shared_memory_of(self.pid):
+                try:
+                    self._begin()
+                    self._watch(duration_s, tick)
+                    self._end()
+                finally:
+                    self.gatherer.close()
+                    if self.place is not None:
+                        self.place.clear()
         finally:
-            self.gatherer.close()
             while signal.sigtimedwait(STOPPERS, 0) is not None:
                 pass
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _begin(self) -> None:
         try:
-            process = self.process = begin(self.gatherer, self.pid, self.command, self.modules, self.config, plan.LIVE)
+            assert self.gatherer.session
+            place = self.place = Place(self.pid, self.agent, self.gatherer.session)
+            process = self.process = begin(self.gatherer, self.pid, self.command, self.modules, self.config, plan.LIVE, place)
             assert process.plan is not None
             self.gatherer.start()
-            injector.call(self.pid, "start", self.agent, process.plan.path)
+            injector.call(self.pid, "start", place.agent, process.plan.path.removeprefix(place.root))
             process.wait_started(START_S)
         except (AtfError, OSError) as error:
             self.gatherer.stop()
@@ -107,12 +116,12 @@ class Attachment:
 
     def _end(self) -> None:
         process = self.process
-        assert process is not None and process.plan is not None
+        assert process is not None and process.plan is not None and self.place is not None
         if self.gatherer.live and not process.gone():
             assert process.segments.segments is not None
             process.segments.segments.stop()
             try:
-                injector.call(self.pid, "stop", self.agent)
+                injector.call(self.pid, "stop", self.place.agent)
             except TargetGone:
                 pass  # it ended by itself just now
             except TargetError as error:

@@ -57,6 +57,7 @@ def of_process(pid: int) -> list[str]:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
             rows = [line.rstrip("\n").split(None, 5) for line in maps]
         program = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+        root = os.readlink(f"/proc/{pid}/root").rstrip("/")  # we see what lies in a chroot with its path before it
     except FileNotFoundError as error:
         raise TargetGone(f"there is no process {pid}: look for it with `pgrep -a NAME`") from error
     except ProcessLookupError as error:
@@ -64,7 +65,7 @@ def of_process(pid: int) -> list[str]:
     except PermissionError as error:
         raise TargetDenied(f"process {pid} belongs to another user: run atf as that user, or as root") from error
     mapped = [row[5].removesuffix(" (deleted)") for row in rows if len(row) == 6 and "x" in row[1] and row[5].startswith("/")]
-    return list(dict.fromkeys([program, *mapped]))
+    return list(dict.fromkeys(path.removeprefix(root) if path.startswith(root + "/") else path for path in (program, *mapped)))
 
 
 def choose_modules(
@@ -81,7 +82,7 @@ def choose_modules(
     pid: read the files as that process sees them. slow_path: short functions too. UsageError when a wanted module is not there; NothingToTrace.
     """
     globs, wanted = Globs(include, exclude), list(wanted)
-    paths = [os.path.realpath(program), *libraries]
+    paths = [os.path.realpath(program) if pid is None else program, *libraries]
     found, used = [], set()
     for number, path in enumerate(paths):
         fits = [w for w in wanted if (w == "main" and number == 0) or _fits(path, w)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from atf._core import segment
 from atf._core.errors import TargetDenied, TargetError, TargetForeign, TargetGone
-from atf.native import door, injector
+from atf.native import door, injector, place
 from atf.native.choice import GO, Globs, Module, choose
 from atf.native.door import Finding
 from atf.native.elf import ElfFile
@@ -63,20 +63,28 @@ def process(pid: int) -> Iterator[Finding]:
         yield Finding("permission", "fault", f"process {pid} belongs to user {owner}, this is user {os.geteuid()}", advice, TargetDenied)
         return
     yield _ptrace(pid, status)
-    for space, what in (("mnt", "its files"), ("ipc", "its shared memory"), ("pid", "its process ids")):
-        try:
-            if os.readlink(f"/proc/{pid}/ns/{space}") != os.readlink(f"/proc/self/ns/{space}"):
-                advice = "run atf inside the same container (docker exec, nsenter -t PID -m -i -p)"
-                yield Finding("container", "fault", f"process {pid} has {what} in a namespace of its own", advice, TargetDenied)
-                return
-        except OSError:
-            continue
+    yield from _container(pid)
     if status.get("State", "").startswith(("T", "t")):
         yield Finding("state", "fault", f"process {pid} is stopped", "let it go on: kill -CONT, or leave the debugger", TargetDenied)
     if status.get("Seccomp", "0") == "2":
         yield Finding("sandbox", "warning", "a seccomp filter is active", "it must allow shmat and mprotect; else the agent says so and changes nothing")
     if "shstk" in status.get("x86_Thread_features", ""):
         yield Finding("shadow stack", "note", "the processor checks return addresses (CET)", "calls are recorded without returns")
+
+
+def _container(pid: int) -> Iterator[Finding]:
+    """Namespaces of its own. Root gives the process a copy of the agent among its files, and makes the shared memory where it looks."""
+    ways = {"its files": place.same_files(pid), "its shared memory": place.same_space(pid, "ipc")}
+    apart = " and ".join(what for what, same in ways.items() if not same)
+    if apart and os.geteuid() != 0:
+        advice = "run atf as root, or inside the same container (docker exec, nsenter -t PID -m -i -p)"
+        yield Finding("container", "fault", f"process {pid} has {apart} in a namespace of its own", advice, TargetDenied)
+        return
+    if apart:
+        advice = "atf puts a copy of the agent into its file system for the time; `atf recover` cannot save what is left if atf is killed"
+        yield Finding("container", "note", f"process {pid} has {apart} in a namespace of its own", advice)
+    if not place.room_for(pid):
+        yield Finding("container", "fault", f"process {pid} sees no place for the agent's file ({', '.join(place.ROOMS)})", place.ROOM_ADVICE, TargetDenied)
 
 
 def _ptrace(pid: int, status: dict[str, str]) -> Finding:
