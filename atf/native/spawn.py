@@ -50,7 +50,15 @@ class NativeSupervisor(Supervisor):
     def environment(self) -> dict[str, str]:
         assert self.process is not None and self.process.plan is not None
         preload = os.environ.get("LD_PRELOAD")
-        return {**os.environ, "ATF_AGENT": self.process.plan.path, "LD_PRELOAD": self.agent + (":" + preload if preload else "")}
+        return {**os.environ, "ATF_AGENT": self.process.plan.path, "LD_PRELOAD": self._preloadable() + (":" + preload if preload else "")}
+
+    def _preloadable(self) -> str:
+        """The agent's path as LD_PRELOAD can say it: blanks and colons part its entries."""
+        if not set(self.agent) & set(" \t:"):
+            return self.agent
+        link = os.path.join(self.session, os.path.basename(self.agent))
+        os.symlink(self.agent, link)
+        return link
 
     def _spawn(self, mask: set[int]) -> Running:
         child = Child(self.program, self.command, mask)
