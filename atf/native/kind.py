@@ -32,7 +32,8 @@ def refuse_python(words: list[str]) -> None:
     """UsageError for native options with a Python program."""
     path = shutil.which(words[0]) if words else None
     if path is not None and is_elf(path) and is_python(path):
-        raise UsageError("--module, --all-modules and --slow-path are for compiled programs: Python is recorded by its own calls, chosen by --include and --exclude")
+        what = "--module, --all-modules and --slow-path are for compiled programs"
+        raise UsageError(f"{what}: Python is recorded by its own calls, chosen by --include and --exclude")
 
 
 def is_elf(path: str) -> bool:

@@ -34,7 +34,8 @@ def traceable(file: ElfFile) -> ElfFile:
     if file.machine != here:
         raise TargetForeign(f"{file.path} is a program for {file.machine_name}, this machine is {os.uname().machine}: run it natively to trace it")
     if file.is_static:
-        raise TargetForeign(f"{file.path} is linked statically, so no agent can be loaded into it: link it dynamically (leave out {'-static-pie' if file.type == 3 else '-static'})")
+        how = "-static-pie" if file.type == 3 else "-static"
+        raise TargetForeign(f"{file.path} is linked statically, so no agent can be loaded into it: link it dynamically (leave out {how})")
     return file
 
 

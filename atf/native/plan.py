@@ -117,7 +117,8 @@ class Plan:
         states = self.entries["state"][traced]
         hooked = int(((states == HOOKED) | (states == HOOKED_ENTRY) | (states == RESTORED) | (states == HOOKED_TRAP)).sum())
         excluded = sum(len(module.refused) for module in self.modules)
-        return {"hooked": hooked, "refused": int((states == REFUSED).sum()) + excluded, "waiting": int((states == WAITING).sum()), "traps": int(self.header["spare"][0][1])}
+        counts = {"hooked": hooked, "refused": int((states == REFUSED).sum()) + excluded, "waiting": int((states == WAITING).sum())}
+        return {**counts, "traps": int(self.header["spare"][0][1])}
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

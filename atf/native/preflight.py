@@ -167,7 +167,7 @@ def require(pid: int) -> None:
 def _owner_of(pid: int) -> int:
     """Root's where the process must not be looked into."""
     try:
-        return os.stat(f"/proc/{pid}").st_uid
+        return os.stat(f"/proc/{pid}/environ").st_uid
     except OSError:
         return os.geteuid()
 

@@ -336,7 +336,7 @@ def test_a_process_in_a_container_is_recorded(bench, programs, tmp_path, spaces)
     assert "step" in names
     assert any("sleep" in name for name in names), "its own C library is recorded too"
     manifest = manifest_of(ran)
-    assert [module["path"] for module in manifest["modules"]][0] == "/bin/elsewhere"
+    assert manifest["modules"][0]["path"] == "/bin/elsewhere"
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="makes namespaces by unshare")

@@ -155,7 +155,7 @@ def started_with(bench, **options):
     program = bench.build(HEAD + 'KEEP long f(long x) { asm volatile(""); return x + 1; }\nint main(void) { printf("%ld\\n", f(f(0))); return 0; }\n')
     modules = bench.modules(program, only={"f"})
     modules[0].flags = {"f": TRAP}
-    with bench.session(modules, SLOW) as (_, plan, take_in, gatherer):
+    with bench.session(modules, SLOW) as (_segments, plan, take_in, _):
         environment = {**os.environ, "LD_PRELOAD": str(LIBRARY), "ATF_AGENT": plan.path}
         process = subprocess.Popen([program], env=environment, stdout=subprocess.PIPE, text=True, **options)
         take_in(process.pid)
