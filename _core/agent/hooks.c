@@ -138,7 +138,7 @@ int atf_hook_present(int live, atf_plan *report)
     n = take_own(list);
     for (atf_module *m = atf_modules; m; m = m->next)
         if (m->plan->flags & ATF_PLAN_SLOW_PATH) {
-            n += atf_trap_open(list + n, take);
+            n += atf_trap_open(report != NULL, list + n, take);
             break;
         }
     for (atf_module *m = atf_modules; m; m = m->next)

@@ -63,7 +63,7 @@ static void trapped(int number, siginfo_t *info, void *context)
     ucontext_t *u = context;
     uint64_t at = (uint64_t)u->uc_mcontext.gregs[REG_RIP] - 1;
     table *t = (table *)__atomic_load_n(&traps, __ATOMIC_ACQUIRE); /* pairs with atf_trap_put */
-    entry *e = info->si_code == SI_KERNEL && t ? place_of(t, at) : NULL;
+    entry *e = info->si_code > 0 && t ? place_of(t, at) : NULL;
     uint64_t stub = e && e->address ? atf_load_acquire64(&e->stub) : 0;
     if (stub) u->uc_mcontext.gregs[REG_RIP] = (greg_t)stub;
     else if (e && e->address && *(volatile uint8_t *)at != INT3) u->uc_mcontext.gregs[REG_RIP] = (greg_t)at; /* restored meanwhile */
@@ -121,12 +121,12 @@ static int hook_library(uint32_t i, atf_hook **list, uint32_t *n, uint32_t (*tak
     return 1;
 }
 
-uint32_t atf_trap_open(atf_hook **list, uint32_t (*take)(uint8_t *, uint32_t, void *, atf_hook *))
+uint32_t atf_trap_open(int first, atf_hook **list, uint32_t (*take)(uint8_t *, uint32_t, void *, atf_hook *))
 {
     uint32_t n = 0;
     int ours = ours_already();
     ready = 0;
-    if (ours < 0 || (!ours && !atf_threads_hear(SIGTRAP))) return 0;
+    if (ours < 0 || (!ours && (!first || !atf_threads_hear(SIGTRAP)))) return 0;
     for (uint32_t i = 0; atf_taken_at(i); i++)
         if (!hook_library(i, list, &n, take) && atf_taken_at(i)->needed) return n;
     if (!ours) {

@@ -10,8 +10,9 @@
 int atf_move_first(const uint8_t *code, uint32_t room, uint8_t *out, atf_moved *moved); /* 0 or an atf_fn_reason */
 
 /* ---- trap.c; all but the handler under atf_agent_lock ---- */
-/* Makes the signal ours, unless the program has a use for it; adds the hooks that keep it so to `list`, at most TRAP_OWN_MOST. */
-uint32_t atf_trap_open(atf_hook **list, uint32_t (*take)(uint8_t *code, uint32_t size, void *wrapper, atf_hook *h));
+/* Makes the signal ours, unless the program has a use for it; adds the hooks that keep it so to `list`, at most TRAP_OWN_MOST.
+ * first: at a start; later, when a library came, what was refused stays so: the look at every thread takes its time. */
+uint32_t atf_trap_open(int first, atf_hook **list, uint32_t (*take)(uint8_t *code, uint32_t size, void *wrapper, atf_hook *h));
 int atf_trap_own(const uint8_t *code);              /* whether it is one of those functions */
 int atf_trap_why(uint64_t low, uint64_t high);      /* 0, or why no function of this module may carry a trap */
 int atf_trap_put(uint8_t *code, uint8_t *stub);     /* 1: the handler knows it; then the byte may be written */

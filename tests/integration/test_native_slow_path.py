@@ -45,21 +45,22 @@ asm(".text\n"
     "fn loads\n mov value(%rip),%eax\n ret\n end loads\n"
     "fn flags\n setc %al\n movzbl %al,%eax\n ret\n end flags\n"
     ".balign 8\n");
-long nothing(long), zero(void), one(void), count_down(int), looped(long), starts_with_jcc(void), starts_with_jrcxz(long, long, long, long), starts_with_call(void);
+long nothing(long), zero(void), one(void), count_down(int), looped(long), starts_with_jrcxz(long, long, long, long), starts_with_call(void);
 long starts_with_call_reg(long (*)(void)), starts_with_call_r12(void *), starts_with_jmp(void), loads(void);
 KEEP long forty(void) { return 40; }
 void *target = forty; int value = 99;
-static int carry(int c) { int r; asm volatile("xor %%eax,%%eax; cmp %1,%%eax; call flags; mov %%eax,%0" : "=r"(r) : "r"(c) : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "cc", "memory"); return r; }
+#define CARRY(name) static int name##_by(int c) { int r; asm volatile("xor %%eax,%%eax; cmp %1,%%eax; call " #name "; mov %%eax,%0" : "=r"(r) : "r"(c) : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "cc", "memory"); return r; }
+CARRY(flags) CARRY(starts_with_jcc)
 int main(void) {
     long s = 0;
     for (int i = 0; i < 20; i++) {
         nothing(0); asm volatile("xor %%eax,%%eax" : : : "rax");
         s += zero() + 10 * one() + count_down(5) + starts_with_call() + starts_with_call_reg(forty) + starts_with_call_r12(&target) + starts_with_jmp() + loads();
-        s += carry(0) * 1000 + carry(1) * 2000 + (starts_with_jrcxz(0, 0, 0, 0) == 6) + (looped(3) != 0) + (int)starts_with_jcc() / 3;
+        s += flags_by(0) * 1000 + flags_by(1) * 2000 + starts_with_jcc_by(0) * 100 + starts_with_jcc_by(1) * 300 + (starts_with_jrcxz(0, 0, 0, 0) == 6) + (looped(3) != 0);
     }
     printf("%ld\n", s);
     CALLS(nothing, 20); CALLS(zero, 20); CALLS(one, 20); CALLS(count_down, 20); CALLS(starts_with_call, 20); CALLS(starts_with_call_reg, 20);
-    CALLS(calls_r12, 20); CALLS(starts_with_jmp, 20); CALLS(loads, 20); CALLS(flags, 40); CALLS(forty, 60); CALLS(starts_with_jrcxz, 20); CALLS(looped, 20);
+    CALLS(calls_r12, 20); CALLS(starts_with_jmp, 20); CALLS(loads, 20); CALLS(flags, 40); CALLS(forty, 60); CALLS(starts_with_jrcxz, 20); CALLS(looped, 20); CALLS(starts_with_jcc, 40);
     return 0; }
 """
 )
@@ -89,6 +90,9 @@ def test_functions_that_five_bytes_do_not_fit(bench):
         assert trace.check() == []
         calls, returns = (len(list(trace.events(kind=kind))) for kind in ("call", "return"))
         assert calls == returns, "every return is seen"
+    (module,) = everything(bench, program)
+    ran = check(bench, program, modules=[module], flags=SLOW)
+    assert ran.plan.traps() == len(module.functions), "those that a jump fits too"
 
 
 def everything(bench, program):
