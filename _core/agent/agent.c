@@ -1,6 +1,7 @@
 /* Start and stop: reads plans, attaches the segments, gives everything back. */
 #include "hooks.h"
 #include "trap.h"
+#include "../heartbeat.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,6 +13,9 @@
 #include <unistd.h>
 
 #define PLANS_MOST 64
+#define FORSAKEN_NS 3000000000u /* without a sign of a session's drain */
+
+ATF_PUBLIC int atf_agent_stop(void);
 
 static atf_plan *plans[PLANS_MOST];
 static uint32_t plan_count;
@@ -79,11 +83,23 @@ static void let_go(void)
     }
 }
 
+/* A session of another controller's that ended without taking the hooks out: killed, or not let in. */
+static int forsaken(const atf_plan *p)
+{
+    pthread_mutex_lock(&atf_agent_lock);
+    const atf_control *c = attached[0];
+    int other = c && attached_ids[0] != p->control_id;
+    int over = other && (atf_load_acquire32(&c->state) == ATF_STATE_STOPPED || silent_for(c, FORSAKEN_NS));
+    pthread_mutex_unlock(&atf_agent_lock);
+    return over;
+}
+
 ATF_PUBLIC int atf_agent_start(const char *path)
 {
     uint64_t start = atf_clock_ns(CLOCK_MONOTONIC);
     atf_plan *p = map_plan(path);
     if (!p) return ATF_PLAN_E_FILE;
+    if (forsaken(p)) atf_agent_stop(); /* what it still holds stays in its segments */
     pthread_mutex_lock(&atf_agent_lock);
     uint64_t quiet = atf_agent_quiet(1);
     p->state = ATF_PLAN_STARTING;

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -408,4 +409,37 @@ def test_a_process_that_strace_holds(bench, programs):
             assert ran.status == 1
             assert "end that debugger or strace first" in ran.err
         time.sleep(0.05)
+        assert process.poll() is None
+
+
+@needs_frida
+def test_hooks_that_a_recorder_left_are_taken_out_by_the_next(bench, programs):
+    """One recorder is killed and what it left is recovered; one finds its process stopped at the end."""
+    program = programs("elsewhere")
+    with running(program) as process:
+        process.stdout.readline()
+        before = code_of(process.pid, program)
+        for how in ("killed", "stopped"):
+            words = attach_words(bench, process.pid)
+            words[words.index("--out") + 1] += how
+            attached = subprocess.Popen(words, cwd=bench.path, env=bench.environment, stderr=subprocess.PIPE, text=True)
+            index = wait_for(lambda: next(bench.path.glob(f"traces{how}/session_*/pid_*/thread_0/index.atf"), None))  # noqa: B023
+            wait_for(lambda: index.stat().st_size > 1000)  # noqa: B023
+            if how == "stopped":
+                process.send_signal(signal.SIGSTOP)
+                wait_for(lambda: preflight.stopped(process.pid))
+            attached.send_signal(signal.SIGKILL if how == "killed" else signal.SIGINT)
+            _, err = attached.communicate(timeout=30)
+            if how == "stopped":
+                assert "it is stopped; let it go on" in err
+                process.send_signal(signal.SIGCONT)
+            else:
+                assert bench.atf("recover").status == 0
+            assert code_of(process.pid, program) != before
+            words = attach_words(bench, process.pid, "--duration", "50ms", "--json")
+            words[words.index("--out") + 1] += how + "2"
+            ran = bench.plain(*words)
+            assert ran.status == 0, ran.err
+            assert ran.summary["events"] > 20
+            assert code_of(process.pid, program) == before
         assert process.poll() is None
