@@ -23,13 +23,14 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--include", action="append", default=[], metavar="GLOB", help="only functions that fit, e.g. 'parse_*' or 'git::cmd_*'; repeatable")
     parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="no functions that fit; repeatable")
     add_modules(parser)
-    parser.add_argument("--duration", "--detach-after", metavar="TIME", type=duration_ns, help="leave the process after e.g. 10s")
+    parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="leave the process after e.g. 10s")
     parser.add_argument("--ring-size", metavar="SIZE", help="ring memory of one thread, e.g. 32M (default: 8M)")
     parser.add_argument("--burst-size", metavar="SIZE", help="ring memory that its threads share for bursts, touched when needed (default: 128M)")
     parser.add_argument("--threads", metavar="N", type=int, help="threads with rings of their own (default: 64); more share a slower lane")
     parser.add_argument("--policy", choices=("drop-oldest", "block"), default="drop-oldest", help="when the disk cannot follow: lose the oldest, or wait")
     parser.add_argument("--quiet", "-q", action="store_true", help="no status line and no summary")
     parser.add_argument("--json", action="store_true", help="the summary as one JSON document on standard error")
+    parser.add_argument("--detach-after", metavar="TIME", dest="duration", type=duration_ns, default=argparse.SUPPRESS, help="the same as --duration")
     parser.set_defaults(run=run)
 
 

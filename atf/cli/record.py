@@ -65,9 +65,9 @@ def run(args: argparse.Namespace) -> int:
         from atf.native import injector
         from atf.native.spawn import NativeSupervisor
 
-        refuse_python(words)
         if args.detach_after is not None:
             injector.require()
+        refuse_python(words)
         supervisor = NativeSupervisor(words, args.out, config, wanted_modules(args), args.include, args.exclude)
     else:
         supervisor = Supervisor(words, args.out, config)
