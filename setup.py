@@ -56,7 +56,7 @@ def build_agent():
     for name, files in parts.items():
         target = AGENT / name
         if not target.exists() or target.stat().st_mtime < newest:
-            link = ["-shared", "-Wl,-z,nodelete", "-Wl,-z,now", "-Wl,-z,noexecstack", "-pthread", "-ldl"]
+            link = ["-shared", f"-Wl,-soname,{name}", "-Wl,-z,nodelete", "-Wl,-z,now", "-Wl,-z,noexecstack", "-pthread", "-ldl"]
             subprocess.run([*os.environ.get("CC", "gcc").split(), *AGENT_FLAGS, *map(str, files), "-o", str(target), *link], check=True)
 
 

@@ -1,5 +1,7 @@
 /* Start and stop: reads plans, attaches the segments, gives everything back. */
 #include "hooks.h"
+#include "trap.h"
+#include "../heartbeat.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -12,6 +14,8 @@
 #include <unistd.h>
 
 #define PLANS_MOST 64
+
+ATF_PUBLIC int atf_agent_stop(void);
 
 static atf_plan *plans[PLANS_MOST];
 static uint32_t plan_count;
@@ -53,7 +57,13 @@ static int deserted(void)
     struct shmid_ds about;
     if (atf_load_acquire32(&c->state) != ATF_STATE_RECORDING) return 1;
     if (shmctl(attached_ids[0], IPC_STAT, &about) != 0 || about.shm_perm.mode & SHM_DEST) return 1;
-    return c->drain_pid && ended(c->drain_pid);
+    if (!c->drain_pid || !ended(c->drain_pid)) return 0;
+    /* A recorder outside of our pid namespace has a number that nobody has here: only its silence tells. */
+    for (int tries = 0; tries < 50 && !silent_for(c, ATF_DRAIN_SILENT_NS); tries++) {
+        struct timespec nap = {0, 20000000};
+        nanosleep(&nap, NULL);
+    }
+    return silent_for(c, ATF_DRAIN_SILENT_NS);
 }
 
 static int stop_all(void);
@@ -168,6 +178,7 @@ static int stop_all(void)
     atf_hook **list = h.list;
     uint32_t n = h.n;
     for (uint32_t i = 0; i < n && !error; i++) list[i]->function->state = ATF_FN_RESTORED;
+    if (!error) atf_trap_drop(0, UINT64_MAX);
     free(list);
     if (!error) {
         for (atf_module *m = atf_modules, *next; m; m = next) {

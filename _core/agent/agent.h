@@ -92,7 +92,7 @@ typedef struct atf_hook {
     uint8_t original[ATF_PATCH_BYTES], patch[ATF_PATCH_BYTES];
     uint8_t active;
     atf_moved moved;
-    uint32_t reserved;
+    uint32_t bytes; /* that are changed: ATF_PATCH_BYTES, or 1 for a trap */
     atf_plan_function *function; /* NULL: one of the agent's own */
 } atf_hook;
 

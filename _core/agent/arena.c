@@ -1,5 +1,5 @@
 /* Stubs: memory within reach of the code they trace, the record path's copy at its head, and one stub after another. */
-#include "agent.h"
+#include "trap.h"
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -117,7 +117,8 @@ int atf_stub_build(atf_arena *a, uint8_t *code, uint32_t size, uint32_t room, ui
 {
     uint8_t *s = a->at, *hot = a->start;
     if (s + STUB_MOST > a->end - sizeof(atf_arena)) return ATF_WHY_REACH;
-    int why = atf_relocate(code, size, room, s + STUB_BODY, &h->moved);
+    h->bytes = flags & ATF_FN_TRAP ? 1 : ATF_PATCH_BYTES;
+    int why = flags & ATF_FN_TRAP ? atf_move_first(code, room, s + STUB_BODY, &h->moved) : atf_relocate(code, size, room, s + STUB_BODY, &h->moved);
     if (why) return why;
     memset(s, 0xCC, STUB_BODY);
     if (wrapper) {
@@ -138,8 +139,9 @@ int atf_stub_build(atf_arena *a, uint8_t *code, uint32_t size, uint32_t room, ui
     }
     h->address = code;
     h->stub = s;
-    memcpy(h->original, code, ATF_PATCH_BYTES);
-    branch_at(h->patch, code, 0xE9, s);
+    memcpy(h->original, code, h->bytes);
+    if (flags & ATF_FN_TRAP) h->patch[0] = 0xCC;
+    else branch_at(h->patch, code, 0xE9, s);
     a->at = s + (STUB_BODY + h->moved.bytes + 15) / 16 * 16;
     return 0;
 }

@@ -1,5 +1,6 @@
 /* Builds the stubs of what is loaded and puts its hooks in, now and whenever the loader brings something; the agent's own hooks too. */
 #include "sweep.h"
+#include "trap.h"
 #include <link.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,14 @@ static int agents_own(uint8_t *p)
     if (p == loader.address || (*p == 0xE9 && atf_in_arena((uint64_t)(p + 5) + (uint64_t)(int64_t)d))) return 1;
     for (uint32_t r = 1; r <= ATF_ROLE_LAST; r++)
         if (own[r].address == p) return 1;
-    return 0;
+    return atf_trap_own(p);
+}
+
+/* What five bytes do not fit, one may. */
+static int fits_a_trap(uint32_t why)
+{
+    const uint32_t those = 1u << ATF_WHY_SHORT | 1u << ATF_WHY_JUMP_BACK | 1u << ATF_WHY_INSTRUCTION | 1u << ATF_WHY_REACH | 1u << ATF_WHY_BRANCHED | 1u << ATF_WHY_TABLE;
+    return (int)(those >> why & 1);
 }
 
 /* Builds the stubs of a module that was just found; adds its hooks to `list`. */
@@ -42,10 +50,11 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         atf_plan_function *f = &functions[i];
         uint64_t at = m->at->load_bias + f->vaddr;
         uint32_t role = ATF_FN_ROLE(f->flags), why = 0, flags = f->flags & (ATF_FN_ENTRY_ONLY | ATF_FN_DETAILS | ATF_FN_TIMED | ATF_FN_TEXTS);
+        int may_trap = arena && !role && m->plan->flags & ATF_PLAN_SLOW_PATH, by_trap = may_trap && f->flags & ATF_FN_TRAP;
         uint8_t **original = NULL;
         void *wrapper = role ? atf_wrapper_of(role, &original) : NULL;
         if (f->state == ATF_FN_WAITING) m->plan->waiting--;
-        else if (f->state == ATF_FN_HOOKED || f->state == ATF_FN_HOOKED_ENTRY) m->plan->hooked--;
+        else if (f->state == ATF_FN_HOOKED || f->state == ATF_FN_HOOKED_ENTRY || f->state == ATF_FN_HOOKED_TRAP) m->plan->hooked--;
         else if (f->state == ATF_FN_REFUSED) m->plan->refused--;
         if (entry_only) flags |= STUB_ENTRY_ONLY;
         if (!led_to) why = ATF_WHY_REACH;
@@ -53,9 +62,16 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         else if (at < busy_until) why = ATF_WHY_OVERLAP;
         else if (agents_own((uint8_t *)at)) why = ATF_WHY_AGENT;
         else if (led_to[i]) why = led_to[i];
-        else {
+        else if (!by_trap) {
             uint64_t room = m->high - at;
             why = (uint32_t)atf_stub_build(arena, (uint8_t *)at, f->size, room > 4096 ? f->size + 32u : (uint32_t)room, f->function_id, flags, wrapper, &m->hooks[i]);
+        }
+        if (may_trap && fits_a_trap(why)) by_trap = 1;
+        if (by_trap && (!why || fits_a_trap(why))) {
+            flags |= ATF_FN_TRAP;
+            why = (uint32_t)atf_trap_why(m->low, m->high);
+            if (!why) why = (uint32_t)atf_stub_build(arena, (uint8_t *)at, f->size, f->size, f->function_id, flags, NULL, &m->hooks[i]);
+            if (!why && !atf_trap_put((uint8_t *)at, m->hooks[i].stub)) why = ATF_WHY_REACH;
         }
         if (why) {
             refuse(m, f, why);
@@ -63,9 +79,10 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         }
         if (original) *original = m->hooks[i].stub + STUB_BODY;
         m->hooks[i].function = f;
-        busy_until = at + ATF_PATCH_BYTES;
-        f->state = flags & STUB_ENTRY_ONLY ? ATF_FN_HOOKED_ENTRY : ATF_FN_HOOKED, f->reason = 0;
+        busy_until = at + m->hooks[i].bytes;
+        f->state = by_trap ? ATF_FN_HOOKED_TRAP : flags & STUB_ENTRY_ONLY ? ATF_FN_HOOKED_ENTRY : ATF_FN_HOOKED, f->reason = 0;
         m->plan->hooked++;
+        m->plan->spare[1] += (uint64_t)by_trap; /* traps set so far */
         list[n++] = &m->hooks[i];
     }
     free(led_to);
@@ -114,7 +131,7 @@ static uint32_t take_own(atf_hook **list)
 
 uint32_t atf_hooks_most(void)
 {
-    uint32_t most = ATF_ROLE_LAST + 2;
+    uint32_t most = ATF_ROLE_LAST + 2 + TRAP_OWN_MOST;
     for (atf_module *m = atf_modules; m; m = m->next) most += m->at->function_count;
     return most;
 }
@@ -133,6 +150,11 @@ static int hook(int live, int own_too, atf_plan *report)
     atf_held h = {hook_held, malloc(atf_hooks_most() * sizeof(atf_hook *)), 0, live, 0, report};
     if (!h.list) return ATF_PLAN_E_MEMORY;
     h.n = own_too ? take_own(h.list) : 0;
+    for (atf_module *m = atf_modules; m && own_too; m = m->next)
+        if (m->plan->flags & ATF_PLAN_SLOW_PATH) {
+            h.n += atf_trap_open(report != NULL, h.list + h.n, take);
+            break;
+        }
     atf_modules_held(&h);
     free(h.list);
     return h.error;
@@ -148,6 +170,7 @@ static void follow(int live)
         int there = atf_module_present(m);
         if (m->at->state == ATF_MODULE_LOADED && (!there || m->at->load_bias != before)) {
             m->at->state = ATF_MODULE_WAITING; /* its bytes are gone with it */
+            atf_trap_drop(m->loaded_low, m->loaded_high);
             memset(m->hooks, 0, m->at->function_count * sizeof(atf_hook));
         }
         changed |= there && m->at->state == ATF_MODULE_WAITING;

@@ -25,7 +25,7 @@ static void moved_on(ucontext_t *u)
     if (!low) return;
     atf_hook *h = now.hooks[low - 1];
     uint64_t at = rip - (uint64_t)h->address;
-    if (!h->active || at == 0 || at >= ATF_PATCH_BYTES) return;
+    if (!h->active || at == 0 || at >= h->bytes) return;
     for (uint32_t i = 0; i < h->moved.count; i++)
         if (h->moved.old_at[i] == at) u->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)(h->stub + STUB_BODY + h->moved.moved_at[i]);
 }
@@ -36,7 +36,7 @@ static int protect(atf_hook **hooks, uint32_t n, int prot)
     uint64_t low = 0, high = 0, home_low = 0, home_high = 0;
     for (uint32_t i = 0; i <= n; i++) {
         uint64_t from = i < n ? (uint64_t)hooks[i]->address & ~4095ull : 0;
-        uint64_t to = i < n ? (((uint64_t)hooks[i]->address + ATF_PATCH_BYTES - 1) | 4095) + 1 : 0;
+        uint64_t to = i < n ? (((uint64_t)hooks[i]->address + hooks[i]->bytes - 1) | 4095) + 1 : 0;
         if (i < n && high && from <= high + 16 * 4096) { /* a gap between must be of the same mapping */
             if (from > high && (high <= home_low || to > home_high)) atf_block_home(high - 1, &home_low, &home_high);
             if (from <= high || to <= home_high) {
@@ -59,7 +59,7 @@ int atf_patch_all(atf_hook **hooks, uint32_t n, int put, int live, void (*stoppe
     if (!error && live) error = atf_stop_others(&inside);
     if (!error) {
         for (uint32_t i = 0; i < n; i++) {
-            memcpy(hooks[i]->address, put ? hooks[i]->patch : hooks[i]->original, ATF_PATCH_BYTES);
+            memcpy(hooks[i]->address, put ? hooks[i]->patch : hooks[i]->original, hooks[i]->bytes);
             hooks[i]->active = (uint8_t)put;
         }
         if (stopped && !inside) stopped();

@@ -21,6 +21,7 @@
 #define ATF_PLAN_ARGS 4u       /* details of calls and returns: argument registers, results */
 #define ATF_PLAN_BACKTRACE 8u  /* in the details of calls, where the open calls return to */
 #define ATF_STACK_BYTES_MOST 256u
+#define ATF_PLAN_SLOW_PATH 64u /* functions that five bytes do not fit get a one-byte trap */
 
 /* atf_plan.state, agent's */
 enum atf_plan_state { ATF_PLAN_NEW = 0, ATF_PLAN_STARTING = 1, ATF_PLAN_ACTIVE = 2, ATF_PLAN_DETACHED = 3, ATF_PLAN_FAILED = 4 };
@@ -78,6 +79,7 @@ _Static_assert(sizeof(atf_plan_module) == 64, "plan module");
 #define ATF_FN_DETAILS 2u /* what the plan says of details holds for it */
 #define ATF_FN_TEXTS 0x3F0000u /* with ATF_FN_DETAILS: the argument registers, from rdi on, that hold texts to be followed */
 #define ATF_FN_TIMED 4u   /* min_duration_ns holds for it: all functions of a plan, or none */
+#define ATF_FN_TRAP 32u /* by a trap, even where five bytes would do; needs ATF_PLAN_SLOW_PATH */
 /* What the function means to the agent besides being traced; bits 8..15. Functions with a role are not
  * traced themselves. The agent finds those of libgcc_s and libstdc++ alone; the controller names those that
  * are linked into a module statically. */
@@ -95,7 +97,7 @@ enum atf_fn_role {
 #define ATF_ROLE_LAST ATF_ROLE_SET_IP
 
 /* atf_plan_function.state, agent's */
-enum atf_fn_state { ATF_FN_WAITING = 0, ATF_FN_HOOKED = 1, ATF_FN_HOOKED_ENTRY = 2, ATF_FN_REFUSED = 3, ATF_FN_RESTORED = 4 };
+enum atf_fn_state { ATF_FN_WAITING = 0, ATF_FN_HOOKED = 1, ATF_FN_HOOKED_ENTRY = 2, ATF_FN_REFUSED = 3, ATF_FN_RESTORED = 4, ATF_FN_HOOKED_TRAP = 5 };
 
 /* atf_plan_function.reason, agent's, when REFUSED */
 enum atf_fn_reason {
@@ -110,7 +112,9 @@ enum atf_fn_reason {
     ATF_WHY_MODULE = 8,      /* the module in memory is another build */
     ATF_WHY_BRANCHED = 9,    /* other code of the module branches into its first 5 bytes, or takes their address */
     ATF_WHY_TABLE = 10,      /* a table of addresses (a switch, labels as values) leads there */
-    ATF_WHY_SHARED = 11      /* another function begins there, or it stands in the middle of another function */
+    ATF_WHY_SHARED = 11,     /* another function begins there, or it stands in the middle of another function */
+    ATF_WHY_SIGNAL = 14,     /* a trap only, and the program handles, ignores or blocks SIGTRAP */
+    ATF_WHY_LIBC = 15        /* a trap only, and the C library runs with all signals blocked at times */
 };
 
 typedef struct atf_plan_function {

@@ -264,3 +264,22 @@ void atf_stop_over(void (*going)(ucontext_t *), atf_plan *report)
     in_haste(niceness);
     if (report) report->threads_stopped = stood, report->stop_ns = longest_try_ns;
 }
+
+static int note_unhearing(uint32_t tid, look *l)
+{
+    uint8_t how = how_is(tid, l->number);
+    return how != DEAF && how != DEAF_RUNNING;
+}
+
+int atf_threads_hear(int number)
+{
+    uint64_t mask = 0, start = atf_clock_ns(CLOCK_MONOTONIC);
+    look l = {number, 0, 0, 0};
+    atf_call(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, 8, 0, 0);
+    if (mask >> (number - 1) & 1) return 0;
+    while (!every_thread(note_unhearing, &l)) {
+        if (atf_clock_ns(CLOCK_MONOTONIC) - start > NEWBORN_NS) return 0;
+        nap_us(2000);
+    }
+    return 1;
+}

@@ -33,6 +33,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--policy", choices=("drop-oldest", "block"), default="drop-oldest", help="when the disk cannot follow: lose the oldest, or wait")
     parser.add_argument("--quiet", "-q", action="store_true", help="no status line and no summary")
     parser.add_argument("--json", action="store_true", help="the summary as one JSON document on standard error")
+    parser.add_argument("--detach-after", metavar="TIME", dest="duration", type=duration_ns, default=argparse.SUPPRESS, help="the same as --duration")
     parser.set_defaults(run=run)
 
 
@@ -42,6 +43,8 @@ def add_modules(parser: argparse.ArgumentParser) -> None:
         "--module", action="append", default=[], metavar="NAME", help="trace this module: main (default), a glob on a library's name, or a path; repeatable"
     )
     parser.add_argument("--all-modules", action="store_true", help="trace every library of the program too")
+    what = "also hook native functions that are too short for a jump or branch into their first bytes: by a signal, about 1 us a call"
+    parser.add_argument("--slow-path", action="store_true", help=what)
 
 
 def add_details(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         "level": args.level,
         "policy": args.policy,
         **config_of(args),
+        "slow_path": "1" if args.slow_path else "0",
         **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }
     attachment = Attachment(args.pid, args.out, config, wanted_modules(args), args.include, args.exclude, wanted_flight(args))
@@ -97,6 +101,8 @@ def hooks_line(process: Any) -> str:
     for _, _, why in found.get("not_hooked", ()):
         reasons[why] = reasons.get(why, 0) + 1
     line = f"{text.count(found.get('hooked', 0))} of {text.count(found.get('hooked', 0) + found.get('refused', 0))} functions hooked"
+    if found.get("traps"):
+        line += f" ({text.count(found['traps'])} by a trap)"
     if found.get("waiting"):
         line += f", {text.count(found['waiting'])} wait for their library"
     if reasons:

@@ -29,7 +29,10 @@ def add_parser(subparsers: Any) -> None:
     add_details(parser)
     add_flight(parser)
     parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow Python child processes (default: yes)")
-    parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="end the recording after e.g. 10s; the program goes on")
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument("--duration", metavar="TIME", type=duration_ns, help="end the recording after e.g. 10s; the program goes on")
+    what = "the same for a compiled program, and take every hook out of its code (needs frida)"
+    when.add_argument("--detach-after", metavar="TIME", type=duration_ns, help=what)
     parser.add_argument("--ring-size", metavar="SIZE", help="ring memory of one thread, e.g. 32M (default: 8M)")
     parser.add_argument("--burst-size", metavar="SIZE", help="ring memory that a process's threads share for bursts, touched when needed (default: 128M)")
     parser.add_argument("--threads", metavar="N", type=int, help="threads with rings of their own (default: 64); more share a slower lane")
@@ -57,20 +60,25 @@ def run(args: argparse.Namespace) -> int:
         "policy": args.policy,
         "children": "1" if args.children else "0",
         **details.config_of(args),
+        "slow_path": "1" if args.slow_path else "0",
         **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }
-    native = bool(args.module or args.all_modules) or is_native(words)
+    native = bool(args.module or args.all_modules or args.slow_path) or is_native(words)
+    duration_s = None if args.duration is None and args.detach_after is None else (args.duration or args.detach_after or 0) / 1e9
     supervisor: Supervisor
     if native:
+        from atf.native import injector
         from atf.native.spawn import NativeSupervisor
 
+        if args.detach_after is not None:
+            injector.require()
         refuse_python(words)
         supervisor = NativeSupervisor(words, args.out, config, wanted_modules(args), args.include, args.exclude, wanted_flight(args))
     else:
         details.refuse(config)
         supervisor = Supervisor(words, args.out, config, wanted_flight(args))
     live = not args.quiet and not args.json and sys.stderr.isatty()
-    status = supervisor.run(None if args.duration is None else args.duration / 1e9, StatusLine() if live else None)
+    status = supervisor.run(duration_s, StatusLine() if live else None)
     if live:
         StatusLine.clear()
     if native:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from atf import runtime
 from atf._core import segment
-from atf._core.errors import AtfError, TargetError, TargetGone
+from atf._core.errors import AtfError, InjectionError, TargetError, TargetGone
 from atf.gather import Gatherer
 from atf.manifest import new_session_directory
-from atf.native import injector, plan, preflight
+from atf.native import door, injector, plan, preflight
 from atf.native.begin import begin
 from atf.native.details import Details
 from atf.native.elf import ElfFile
 from atf.native.modules import choose_modules, of_process, traceable
+from atf.native.place import Place, shared_memory_of
 from atf.native.process import NativeProcess
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ class Attachment:
         self.pid, self.config = pid, config
         self.command = _arguments(pid)
         files = of_process(pid)
-        traceable(ElfFile(f"/proc/{pid}/exe"))
-        self.modules = choose_modules(files[0], files[1:], modules, include, exclude, pid)
+        file = traceable(ElfFile(f"/proc/{pid}/exe"))
+        door.require(door.loadable(files[0], file, True))
+        self.modules = choose_modules(files[0], files[1:], modules, include, exclude, pid, config.get("slow_path") == "1")
         self.path = new_session_directory(out)
         try:
             values = {**config, "output": os.path.abspath(self.path), "recorder_pid": os.getpid(), "recorder_start": segment.process_start(os.getpid())}
@@ -60,6 +62,7 @@ class Attachment:
         self.gatherer = Gatherer(self.path, self.session, config.get("level", "returns"), flight=flight)
         self.gatherer.commands["stop"] = self._asked_to_stop
         self.process: NativeProcess | None = None
+        self.place: Place | None = None
         self.stopping: str | None = None
 
     def run(self, duration_s: float | None = None, tick: Callable[[Any], None] | None = None) -> None:
@@ -69,21 +72,28 @@ class Attachment:
         """
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPERS)
         try:
-            self._begin()
-            self._watch(duration_s, tick)
-            self._end()
+            with shared_memory_of(self.pid):
+                try:
+                    self._begin()
+                    self._watch(duration_s, tick)
+                    self._end()
+                finally:
+                    self.gatherer.close()
+                    if self.place is not None:
+                        self.place.clear()
         finally:
-            self.gatherer.close()
             while signal.sigtimedwait(STOPPERS, 0) is not None:
                 pass
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _begin(self) -> None:
         try:
-            process = self.process = begin(self.gatherer, self.pid, self.command, self.modules, self.config, plan.LIVE)
+            assert self.gatherer.session
+            place = self.place = Place(self.pid, self.agent, self.gatherer.session)
+            process = self.process = begin(self.gatherer, self.pid, self.command, self.modules, self.config, plan.LIVE, place)
             assert process.plan is not None
             self.gatherer.start()
-            injector.call(self.pid, "start", self.agent, process.plan.path)
+            injector.call(self.pid, "start", place.agent, process.plan.path.removeprefix(place.root))
             process.wait_started(START_S)
         except (AtfError, OSError) as error:
             self.gatherer.stop()
@@ -116,12 +126,14 @@ class Attachment:
 
     def _end(self) -> None:
         process = self.process
-        assert process is not None and process.plan is not None
+        assert process is not None and process.plan is not None and self.place is not None
         if self.gatherer.live and not process.gone():
             assert process.segments.segments is not None
             process.segments.segments.stop()
             try:
-                injector.call(self.pid, "stop", self.agent)
+                if preflight.stopped(self.pid):  # an injector would wait for it
+                    raise InjectionError("it is stopped; let it go on, and attach for a moment to take them out")
+                injector.call(self.pid, "stop", self.place.agent)
             except TargetGone:
                 pass  # it ended by itself just now
             except TargetError as error:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
-import tempfile
 
 from atf import runtime
 from atf._core import segment
 from atf.gather import Gatherer
 from atf.native.choice import Module
 from atf.native.details import Details
-from atf.native.plan import Plan
+from atf.native.place import Place, same_space
+from atf.native.plan import SLOW_PATH, Plan
 from atf.native.process import NativeProcess
 from atf.native.texts import texts_of
 from atf.recording import GEOMETRY
 
 
-def begin(gatherer: Gatherer, pid: int, argv: list[str], modules: list[Module], config: dict[str, str], flags: int = 0) -> NativeProcess:
-    """Make everything that the agent of process ``pid`` will need, and begin to drain. SegmentError, OutputError."""
+def flags_of(config: dict[str, str]) -> int:
+    """The plan's flags for what the user chose."""
+    return SLOW_PATH if config.get("slow_path") == "1" else 0
+
+
+def begin(
+    gatherer: Gatherer, pid: int, argv: list[str], modules: list[Module], config: dict[str, str], flags: int = 0, place: Place | None = None
+) -> NativeProcess:
+    """Make everything that the agent of process ``pid`` will need, and begin to drain. SegmentError, OutputError.
+
+    place: where a process finds its plan that is not like ours.
+    """
     assert gatherer.session
     details = Details.of(config)
     texts = texts_of(modules) if details.strings else {}
@@ -25,14 +35,12 @@ def begin(gatherer: Gatherer, pid: int, argv: list[str], modules: list[Module], 
     segments = segment.SegmentSet.create(options=options, pid=pid, policy=config.get("policy", "drop-oldest"))
     file = os.path.join(gatherer.session, f"{pid}-{segments.ids[0]}.process")
     try:
-        owner = os.stat(f"/proc/{pid}").st_uid
-        foreign = owner != os.geteuid()
-        place = tempfile.mkdtemp(prefix="atf-") if foreign else gatherer.session
-        plan = Plan(os.path.join(place, f"{pid}-{segments.ids[0]}.plan"), modules, segments.ids, flags, details, texts)
-        if foreign:
-            segments.give_to(owner)
-            os.chown(plan.path, owner, -1)
-            os.chown(place, owner, -1)
+        directory = place.outside if place else gatherer.session
+        path = os.path.join(directory, f"{pid}-{segments.ids[0]}.plan")
+        plan = Plan(path, modules, segments.ids, flags | flags_of(config), details, texts)
+        if place and place.foreign:
+            segments.give_to(place.user)
+            place.give(plan.path)
         values = {
             "pid": pid,
             "start": segment.process_start(pid),
@@ -42,8 +50,11 @@ def begin(gatherer: Gatherer, pid: int, argv: list[str], modules: list[Module], 
             "executable": modules[0].path,
             "native": "1",
         }
-        runtime.write(file, values)
-        process = gatherer.take_in({**runtime.read(file), "file": file}, segments, kind=NativeProcess)
+        if same_space(pid, "ipc"):
+            runtime.write(file, values)
+            values = {**runtime.read(file), "file": file}
+        # Else nobody could take its segments up after us: their ids mean others elsewhere.
+        process = gatherer.take_in(values, segments, kind=NativeProcess)
     except BaseException:
         segments.remove()
         segments.detach()

@@ -15,6 +15,7 @@ from atf.native.elf import IFUNC, ElfFile, Function
 
 FIRST_MODULE = 1 << 20  # module ids from here on: Python's modules count from 1
 UNTOUCHED = re.compile(r"ld-linux[^/]*|ld-musl[^/]*|ld[.-][^/]*\.so[^/]*|libgcc_s\.so[^/]*|libatf_(agent|boot)\.so|(lib)?frida[^/]*|linux-vdso.*|linux-gate.*")
+GO = "goroutines' stacks move and are read by Go's own unwinder, which stops at a traced frame: trace its C libraries by --module, and Go by runtime/trace"
 ROLES = {
     "_Unwind_RaiseException": 1, "_Unwind_ForcedUnwind": 2, "_Unwind_Resume_or_Rethrow": 3, "_Unwind_Resume": 4, "_Unwind_Backtrace": 5,
     "__cxa_begin_catch": 6, "_Unwind_SetIP": 7,
@@ -89,12 +90,15 @@ def _one(globs: Iterable[str]) -> re.Pattern[str] | None:
     return re.compile("|".join(patterns)) if patterns else None
 
 
-def choose(module: Module, file: ElfFile, globs: Globs) -> Module:
-    """Fill a module in: every function is chosen, refused with a reason, or was not asked for."""
+def choose(module: Module, file: ElfFile, globs: Globs, least_bytes: int = 5) -> Module:
+    """Fill a module in: every function is chosen, refused with a reason, or was not asked for. least_bytes: that a hook takes."""
     functions = file.functions()
     module.functions = len(functions)
     if UNTOUCHED.fullmatch(os.path.basename(module.path)):
         module.refused = [("*", "belongs to the loader, the unwinder or the agent: never hooked")]
+        return module
+    if file.is_go:
+        module.refused = [("*", GO)]
         return module
     unwinder = any(function.name == "_Unwind_RaiseException" for function in functions)
     for number, function in enumerate(functions):
@@ -106,7 +110,7 @@ def choose(module: Module, file: ElfFile, globs: Globs) -> Module:
         if not globs.wants(module.name, name, full):
             continue
         # Where the kernel or the loader begins there is no return address: argc stands in its place.
-        why = _NAMED[-1][1] if function.vaddr == file.entry else _why_not(function, unwinder)
+        why = _NAMED[-1][1] if function.vaddr == file.entry else _why_not(function, unwinder, least_bytes)
         if why:
             module.refused.append((name, why))
         elif not (unwinder and function.name in ROLES):
@@ -114,7 +118,7 @@ def choose(module: Module, file: ElfFile, globs: Globs) -> Module:
     return module
 
 
-def _why_not(function: Function, unwinder: bool) -> str:
+def _why_not(function: Function, unwinder: bool, least_bytes: int) -> str:
     if function.kind == IFUNC:
         return "chooses an implementation while the program loads"
     for name in (function.name, *function.aliases):
@@ -124,7 +128,7 @@ def _why_not(function: Function, unwinder: bool) -> str:
             return "unwinds the stack"
         if _ANY.fullmatch(name):
             return next(why for pattern, why in _NAMED if pattern.fullmatch(name))
-    if function.room < 5:
+    if function.room < least_bytes:
         return "shorter than 5 bytes up to the next code"
     return ""
 
@@ -138,6 +142,8 @@ def require(modules: list[Module], include: Iterable[str], exclude: Iterable[str
     if include or exclude:
         said = " ".join([f"--include {glob}" for glob in include] + [f"--exclude {glob}" for glob in exclude])
         advice = f"no function fits {said}: globs are compared with name and module::name, e.g. 'main' or '{modules[0].name if modules else 'prog'}::*'"
+    elif whole := next((why for module in modules for name, why in module.refused if name == "*"), None):
+        advice = f"none of the functions can be hooked: {whole}"
     elif any(module.refused for module in modules):
         advice = "none of the functions can be hooked: choose another module by --module"
     else:

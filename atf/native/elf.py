@@ -111,6 +111,11 @@ class ElfFile:
         return self.interpreter is None and not self.needed and self.soname is None
 
     @property
+    def is_go(self) -> bool:
+        """Made by the Go compiler, whole or in part."""
+        return any(section.name in (".gopclntab", ".go.buildinfo") for section in self.sections)
+
+    @property
     def needed(self) -> list[str]:
         """The libraries it names (DT_NEEDED)."""
         return self._dynamic_texts(1)

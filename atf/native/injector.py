@@ -47,7 +47,9 @@ def call(pid: int, *words: str) -> None:
     frida = _frida()
     try:
         device = frida.get_local_device()
-        device.inject_library_file(pid, agent_file("libatf_boot.so"), "atf_boot", "\n".join(words) + "\n")
+        with open(agent_file("libatf_boot.so"), "rb") as file:
+            boot = file.read()  # its path may mean nothing to the process
+        device.inject_library_blob(pid, boot, "atf_boot", "\n".join(words) + "\n")
     except frida.ProcessNotFoundError as error:
         raise TargetGone(f"process {pid} has ended") from error
     except frida.PermissionDeniedError as error:

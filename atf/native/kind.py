@@ -21,7 +21,7 @@ def is_native(words: list[str]) -> bool:
     """Whether the first word names a compiled program that is neither an interpreter of Python nor a launcher."""
     path = shutil.which(words[0]) if words else None
     if path is None:
-        return False
+        return bool(words) and "/" in words[0] and is_elf(words[0])  # not executable: the error says why
     real = os.path.basename(os.path.realpath(path))
     if os.path.basename(path) in LAUNCHERS or real in LAUNCHERS:
         return False
@@ -32,7 +32,8 @@ def refuse_python(words: list[str]) -> None:
     """UsageError for native options with a Python program."""
     path = shutil.which(words[0]) if words else None
     if path is not None and is_elf(path) and is_python(path):
-        raise UsageError("--module and --all-modules are for compiled programs: Python is recorded by its own calls, chosen by --include and --exclude")
+        what = "--module, --all-modules and --slow-path are for compiled programs"
+        raise UsageError(f"{what}: Python is recorded by its own calls, chosen by --include and --exclude")
 
 
 def is_elf(path: str) -> bool:

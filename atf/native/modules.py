@@ -20,7 +20,10 @@ def find_program(word: str, path: str | None = None) -> str:
     """The file that a shell would execute for this word. TargetGone when there is none."""
     found = shutil.which(word, path=path)
     if found is None:
-        what = "is not executable: chmod +x, or name its interpreter" if os.path.isfile(word) else "was not found: write its path, or look at PATH"
+        what = "was not found: write its path, or look at PATH"
+        if os.path.isfile(word):
+            apart = os.statvfs(word).f_flag & os.ST_NOEXEC and os.stat(word).st_mode & 0o111
+            what = "lies on a file system that is mounted noexec: copy it elsewhere" if apart else "is not executable: chmod +x, or name its interpreter"
         raise TargetGone(f"{word} {what}")
     return found
 
@@ -31,7 +34,8 @@ def traceable(file: ElfFile) -> ElfFile:
     if file.machine != here:
         raise TargetForeign(f"{file.path} is a program for {file.machine_name}, this machine is {os.uname().machine}: run it natively to trace it")
     if file.is_static:
-        raise TargetForeign(f"{file.path} is linked statically, so no agent can be loaded into it: link it dynamically (leave out -static)")
+        how = "-static-pie" if file.type == 3 else "-static"
+        raise TargetForeign(f"{file.path} is linked statically, so no agent can be loaded into it: link it dynamically (leave out {how})")
     return file
 
 
@@ -54,6 +58,7 @@ def of_process(pid: int) -> list[str]:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
             rows = [line.rstrip("\n").split(None, 5) for line in maps]
         program = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+        root = os.readlink(f"/proc/{pid}/root").rstrip("/")  # we see what lies in a chroot with its path before it
     except FileNotFoundError as error:
         raise TargetGone(f"there is no process {pid}: look for it with `pgrep -a NAME`") from error
     except ProcessLookupError as error:
@@ -61,7 +66,7 @@ def of_process(pid: int) -> list[str]:
     except PermissionError as error:
         raise TargetDenied(f"process {pid} belongs to another user: run atf as that user, or as root") from error
     mapped = [row[5].removesuffix(" (deleted)") for row in rows if len(row) == 6 and "x" in row[1] and row[5].startswith("/")]
-    return list(dict.fromkeys([program, *mapped]))
+    return list(dict.fromkeys(path.removeprefix(root) if path.startswith(root + "/") else path for path in (program, *mapped)))
 
 
 def choose_modules(
@@ -71,13 +76,14 @@ def choose_modules(
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
     pid: int | None = None,
+    slow_path: bool = False,
 ) -> list[Module]:
     """The modules to trace with their functions. wanted: ``main``, globs on a file's name or path, or a path that is loaded later.
 
-    pid: read the files as that process sees them. UsageError when a wanted module is not there; NothingToTrace.
+    pid: read the files as that process sees them. slow_path: short functions too. UsageError when a wanted module is not there; NothingToTrace.
     """
     globs, wanted = Globs(include, exclude), list(wanted)
-    paths = [os.path.realpath(program), *libraries]
+    paths = [os.path.realpath(program) if pid is None else program, *libraries]
     found, used = [], set()
     for number, path in enumerate(paths):
         fits = [w for w in wanted if (w == "main" and number == 0) or _fits(path, w)]
@@ -97,7 +103,7 @@ def choose_modules(
             continue
         file = ElfFile(readable)
         module = Module(path, os.path.basename(path), number, file.build_id, file.size_in_memory, number == 0, file=readable)
-        modules.append(choose(module, file, globs))
+        modules.append(choose(module, file, globs, 1 if slow_path else 5))
     require(modules, include, exclude)
     return modules
 

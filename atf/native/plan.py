@@ -15,9 +15,9 @@ from atf.native.choice import Module
 from atf.native.details import Details
 
 MAGIC, VERSION = 0x50465441, 2
-LIVE = 1
+LIVE, SLOW_PATH = 1, 64
 NEW, STARTING, ACTIVE, DETACHED, FAILED = range(5)
-WAITING, HOOKED, HOOKED_ENTRY, REFUSED, RESTORED = range(5)
+WAITING, HOOKED, HOOKED_ENTRY, REFUSED, RESTORED, HOOKED_TRAP = range(6)
 HEADER = np.dtype(
     [
         *[(name, "<u4") for name in ("magic", "version", "bytes", "flags")],
@@ -61,6 +61,8 @@ REASONS = {
     9: "other code branches into its first 5 bytes",
     10: "a table of addresses leads into its first 5 bytes",
     11: "shares its code with another function",
+    14: "a trap only, and the program handles, ignores or blocks SIGTRAP",
+    15: "a trap only, and the C library may run with all signals blocked",
 }
 ERRORS = {
     1: "the plan could not be read; is its file system visible to the program?",
@@ -125,12 +127,13 @@ class Plan:
             first += len(module.chosen)
 
     def counts(self) -> dict[str, int]:
-        """hooked, refused, waiting (their module is not loaded), as functions; roles are not counted."""
+        """hooked, refused, waiting (their module is not loaded), as functions; roles are not counted. traps: how many of the hooks are slow ones."""
         traced = self.entries["flags"] >> 8 & 0xFF == 0
         states = self.entries["state"][traced]
-        hooked = int(((states == HOOKED) | (states == HOOKED_ENTRY) | (states == RESTORED)).sum())
+        hooked = int(((states == HOOKED) | (states == HOOKED_ENTRY) | (states == RESTORED) | (states == HOOKED_TRAP)).sum())
         excluded = sum(len(module.refused) for module in self.modules)
-        return {"hooked": hooked, "refused": int((states == REFUSED).sum()) + excluded, "waiting": int((states == WAITING).sum())}
+        counts = {"hooked": hooked, "refused": int((states == REFUSED).sum()) + excluded, "waiting": int((states == WAITING).sum())}
+        return {**counts, "traps": int(self.header["spare"][0][1])}
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -42,7 +42,8 @@ class NativeProcess(Process):
             if not segment.alive(self.pid, self.start):
                 raise TargetGone(f"process {self.pid} ended while the agent was brought in")
             if time.monotonic() > until:
-                raise InjectionError(f"the agent did not answer in process {self.pid} within {seconds:.0f} s: is the process stopped?")
+                why = "is it stopped, or may its user not read the agent's file?"
+                raise InjectionError(f"the agent did not answer in process {self.pid} within {seconds:.0f} s: {why}")
             time.sleep(0.001)
         self.plan.require_started()
 

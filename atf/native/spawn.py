@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from atf._core.errors import AtfError, UsageError
-from atf.native import injector, plan
+from atf.native import door, injector, plan
 from atf.native.begin import begin
 from atf.native.child import Child
 from atf.native.details import Details
@@ -43,8 +43,9 @@ class NativeSupervisor(Supervisor):
             raise UsageError("no program: write it after --, as in `atf record -- ./program`")
         self.program = find_program(command[0])
         file = traceable(ElfFile(self.program))
+        door.require(door.startable(self.program, file))
         libraries = of_program(self.program, file)
-        self.modules = choose_modules(self.program, libraries, modules, include, exclude)
+        self.modules = choose_modules(self.program, libraries, modules, include, exclude, slow_path=config.get("slow_path") == "1")
         self.config = config
         self.process: NativeProcess | None = None
         super().__init__(command, out, config, flight)
@@ -55,7 +56,15 @@ class NativeSupervisor(Supervisor):
     def environment(self) -> dict[str, str]:
         assert self.process is not None and self.process.plan is not None
         preload = os.environ.get("LD_PRELOAD")
-        return {**os.environ, "ATF_AGENT": self.process.plan.path, "LD_PRELOAD": self.agent + (":" + preload if preload else "")}
+        return {**os.environ, "ATF_AGENT": self.process.plan.path, "LD_PRELOAD": self._preloadable() + (":" + preload if preload else "")}
+
+    def _preloadable(self) -> str:
+        """The agent's path as LD_PRELOAD can say it: blanks and colons part its entries."""
+        if not set(self.agent) & set(" \t:"):
+            return self.agent
+        link = os.path.join(self.session, os.path.basename(self.agent))
+        os.symlink(self.agent, link)
+        return link
 
     def _spawn(self, mask: set[int]) -> Running:
         child = Child(self.program, self.command, mask)
@@ -91,7 +100,7 @@ class NativeSupervisor(Supervisor):
     def stop(self, reason: str) -> None:
         """End the recording; the program runs on, with its own code back in place where it can be entered."""
         process = self.process
-        if self.stopping is None and reason == "duration" and process is not None and injector.available():
+        if self.stopping is None and reason == "duration" and process is not None and not process.gone() and injector.available():
             assert process.segments.segments is not None
             process.segments.segments.stop()
             self._guarded(injector.call, process.pid, "stop", self.agent)

@@ -26,6 +26,7 @@ assert (HEADER.size, MODULE.size, FUNCTION.size) == (160, 64, 32)
 LIVE, ENTRY_ONLY = 1, 2
 STATES = {1: "starting", 2: "active", 3: "detached", 4: "failed"}
 REASONS = ["", "short", "jump back", "instruction", "reach", "overlap", "bounds", "agent", "module", "branched", "table", "shared"]
+REASONS += [f"reason {n}" for n in range(12, 14)] + ["signal", "libc"]
 # Return twice, run on the caller's stack, or are no functions of their own.
 NEVER = ("setjmp", "_setjmp", "__sigsetjmp", "sigsetjmp", "fork", "vfork", "clone", "swapcontext", "getcontext", "setcontext", "makecontext", "__restore_rt")
 
@@ -91,6 +92,11 @@ class Plan:
         found = {**dict(zip(keys, values[14:26])), "filtered": values[28]}
         found["state"] = STATES.get(found["state"], "new")
         return found
+
+    def traps(self):
+        """How many traps were set."""
+        with open(self.path, "rb") as file:
+            return HEADER.unpack(file.read(HEADER.size))[27]
 
     def refused(self):
         """``{name: reason}``"""
