@@ -10,7 +10,7 @@ static inline int atf_clock_call(clockid_t id, struct timespec *t) { return (int
 #define clock_gettime atf_clock_call
 
 #include "plan.h"
-#include "relocate.h"
+#include "entry.h"
 #include "thread.h"
 
 #define ATF_PUBLIC __attribute__((visibility("default")))
@@ -84,7 +84,7 @@ typedef struct atf_hook {
     uint8_t *address;
     uint8_t *stub;
     uint8_t original[ATF_PATCH_BYTES], patch[ATF_PATCH_BYTES];
-    uint8_t active;
+    uint8_t active, way; /* way: atf_fn_way */
     atf_moved moved;
     uint32_t reserved;
     atf_plan_function *function; /* NULL: one of the agent's own */

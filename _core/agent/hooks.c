@@ -27,6 +27,14 @@ static int agents_own(uint8_t *p)
     return 0;
 }
 
+/* By an earlier plan: its jump may stand behind an endbr64 or behind the call of a profiler. */
+static int hooked_before(const atf_plan_function *f, uint8_t *p)
+{
+    atf_entry e;
+    if (agents_own(p) || (memcmp(p, "\xF3\x0F\x1E\xFA", 4) == 0 && agents_own(p + 4))) return 1;
+    return (f->flags & ATF_FN_PROFILED) && atf_entry_find(p, f->size, f->size, 1, &e) == 0 && agents_own(p + e.offset);
+}
+
 /* Builds the stubs of a module that was just found; adds its hooks to `list`. */
 static uint32_t prepare(atf_module *m, atf_hook **list)
 {
@@ -40,7 +48,7 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
     for (uint32_t i = 0; i < count; i++) {
         atf_plan_function *f = &functions[i];
         uint64_t at = m->at->load_bias + f->vaddr;
-        uint32_t role = ATF_FN_ROLE(f->flags), why = 0, flags = f->flags & ATF_FN_ENTRY_ONLY;
+        uint32_t role = ATF_FN_ROLE(f->flags), why = 0, flags = f->flags & (ATF_FN_ENTRY_ONLY | ATF_FN_PROFILED);
         uint8_t **original = NULL;
         void *wrapper = role ? atf_wrapper_of(role, &original) : NULL;
         if (f->state == ATF_FN_WAITING) m->plan->waiting--;
@@ -50,7 +58,7 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         if (!arena) why = ATF_WHY_REACH;
         else if (at < m->low || at + ATF_PATCH_BYTES > m->high || at + f->size > m->high) why = ATF_WHY_BOUNDS;
         else if (at < busy_until) why = ATF_WHY_OVERLAP;
-        else if (agents_own((uint8_t *)at)) why = ATF_WHY_AGENT;
+        else if (hooked_before(f, (uint8_t *)at)) why = ATF_WHY_AGENT;
         else if (f->size < ATF_PATCH_BYTES && i + 1 < count && functions[i + 1].vaddr < f->vaddr + ATF_PATCH_BYTES) why = ATF_WHY_SHORT;
         else {
             uint64_t room = m->high - at;
@@ -62,7 +70,8 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         }
         if (original) *original = m->hooks[i].stub + STUB_BODY;
         m->hooks[i].function = f;
-        busy_until = at + ATF_PATCH_BYTES;
+        f->flags = (f->flags & 0xFF00FFFFu) | (uint32_t)m->hooks[i].way << 16;
+        busy_until = (uint64_t)m->hooks[i].address + ATF_PATCH_BYTES;
         f->state = flags & STUB_ENTRY_ONLY ? ATF_FN_HOOKED_ENTRY : ATF_FN_HOOKED, f->reason = 0;
         m->plan->hooked++;
         list[n++] = &m->hooks[i];

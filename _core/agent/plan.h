@@ -68,6 +68,8 @@ _Static_assert(sizeof(atf_plan_module) == 64, "plan module");
 
 /* atf_plan_function.flags */
 #define ATF_FN_ENTRY_ONLY 1u
+#define ATF_FN_PROFILED 8u      /* calls mcount (behind its prologue) or __fentry__ (first of all) */
+#define ATF_FN_INSTRUMENTED 16u /* calls __cyg_profile_func_enter and _exit with its own address */
 /* What the function means to the agent besides being traced; bits 8..15. Functions with a role are not
  * traced themselves. The agent finds those of libgcc_s and libstdc++ alone; the controller names those that
  * are linked into a module statically. */
@@ -79,7 +81,19 @@ enum atf_fn_role {
     ATF_ROLE_RETHROW = 3,    /* _Unwind_Resume_or_Rethrow */
     ATF_ROLE_RESUME = 4,     /* _Unwind_Resume */
     ATF_ROLE_BACKTRACE = 5,  /* _Unwind_Backtrace */
-    ATF_ROLE_BEGIN_CATCH = 6 /* __cxa_begin_catch */
+    ATF_ROLE_BEGIN_CATCH = 6, /* __cxa_begin_catch */
+    ATF_ROLE_CYG_ENTER = 7,  /* the module's own __cyg_profile_func_enter, which its functions call directly */
+    ATF_ROLE_CYG_EXIT = 8
+};
+
+/* How the agent came into a hooked function; agent's, bits 16..23 of the flags. */
+#define ATF_FN_WAY(flags) ((flags) >> 16 & 0xFF)
+enum atf_fn_way {
+    ATF_WAY_JUMP = 0,   /* a jump in the place of its first instructions, which were moved */
+    ATF_WAY_NOPS = 1,   /* a jump in the place of nops that the compiler left: nothing was moved */
+    ATF_WAY_FENTRY = 2, /* a jump behind its call of __fentry__ */
+    ATF_WAY_MCOUNT = 3, /* a jump behind its call of mcount */
+    ATF_WAY_CYG = 4     /* its calls of __cyg_profile_func_enter and _exit: its code is unchanged */
 };
 
 /* atf_plan_function.state, agent's */
@@ -95,7 +109,9 @@ enum atf_fn_reason {
     ATF_WHY_OVERLAP = 5,     /* the function before it needs these bytes (or the same code under another name) */
     ATF_WHY_BOUNDS = 6,      /* not inside executable memory of its module */
     ATF_WHY_AGENT = 7,       /* code that the agent itself stands on */
-    ATF_WHY_MODULE = 8       /* the module in memory is another build */
+    ATF_WHY_MODULE = 8,      /* the module in memory is another build */
+    ATF_WHY_PROFILER_FRAME = 12, /* calls its profiler from a prologue of another shape */
+    ATF_WHY_PROFILER_LOOP = 13   /* a loop begins behind the call of its profiler, where the hook would stand */
 };
 
 typedef struct atf_plan_function {

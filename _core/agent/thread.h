@@ -27,6 +27,8 @@
 #define STUB_ID 24       /* u64 */
 #define STUB_BODY 32
 #define STUB_ENTRY_ONLY 1
+#define STUB_FRAMED 0x100 /* the return slot is 8(%rbp): the body begins with `pop 8(%rbp)`, which puts the pushed address there */
+#define STUB_FRAMED_POP 3 /* its bytes */
 
 #ifndef __ASSEMBLER__
 #include "../producer.h"

@@ -45,6 +45,7 @@ MODULE = np.dtype(
 FUNCTION = np.dtype([("vaddr", "<u8"), ("size", "<u4"), ("flags", "<u4"), ("function_id", "<u8"), ("state", "<u4"), ("reason", "<u4")])
 assert (HEADER.itemsize, MODULE.itemsize, FUNCTION.itemsize) == (160, 64, 32)
 
+WAYS = ("jump", "nops", "fentry", "mcount", "cyg")  # a function's flags, bits 16 to 23
 REASONS = {
     1: "shorter than 5 bytes up to the next code",
     2: "a branch of its own leads into its first 5 bytes",
@@ -54,6 +55,8 @@ REASONS = {
     6: "not inside executable memory of its module",
     7: "the agent itself stands on it",
     8: "the module in memory is another build",
+    12: "calls its profiler from a prologue of another shape",
+    13: "a loop begins behind the call of its profiler, where the hook would stand",
 }
 ERRORS = {
     1: "the plan could not be read; is its file system visible to the program?",
@@ -118,6 +121,15 @@ class Plan:
         return {"hooked": hooked, "refused": int((states == REFUSED).sum()) + excluded, "waiting": int((states == WAITING).sum())}
 
 
+    def ways(self) -> dict[str, int]:
+        """Hooked functions by how the agent came into them; ``entry-only``: by a jump that leaves the return alone. Ways without any are left out."""
+        flags, states = self.entries["flags"].copy(), self.entries["state"].copy()
+        hooked = (flags >> 8 & 0xFF == 0) & np.isin(states, (HOOKED, HOOKED_ENTRY, RESTORED))
+        found = {name: int((hooked & (flags >> 16 & 0xFF == way)).sum()) for way, name in enumerate(WAYS)}
+        entries = int((hooked & (states == HOOKED_ENTRY)).sum())
+        return {name: count for name, count in {**found, "entry-only": entries}.items() if count}
+
+
 def _write_all(descriptor: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
@@ -145,7 +157,7 @@ def _build(modules: list[Module], segments: tuple[int, int, int], flags: int) ->
         part = entries[first : first + count]
         part["vaddr"] = [one.vaddr for one in module.chosen]
         part["size"] = [min(one.size, 0xFFFFFFFF) for one in module.chosen]
-        part["flags"] = [one.role << 8 for one in module.chosen]
+        part["flags"] = [one.role << 8 | one.flags for one in module.chosen]
         part["function_id"] = [module.function_id(one) for one in module.chosen]
         first += count
     head = header[0]

@@ -63,6 +63,7 @@ class NativeProcess(Process):
             entry["base_address"] = f"0x{bias:x}"
         native = values.setdefault("native", {})
         native.update(plan.counts())
+        native["ways"] = plan.ways()
         native.update({name: plan.value(name) for name in ("threads_stopped", "stop_ns", "setup_ns", "skipped", "orphans")})
         if plan.state in (plans.ACTIVE, plans.DETACHED):
             native["not_hooked"] = [[module.id, name, why] for module, name, why in plan.refused()]
