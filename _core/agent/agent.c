@@ -1,5 +1,5 @@
 /* Start and stop: reads plans, attaches the segments, gives everything back. */
-#include "hooks.h"
+#include "cyg.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -121,8 +121,9 @@ ATF_PUBLIC int atf_agent_stop(void)
     int error = list ? 0 : ATF_PLAN_E_MEMORY;
     for (atf_module *m = atf_modules; m && list; m = m->next)
         for (uint32_t i = 0; i < m->at->function_count && m->at->state == ATF_MODULE_LOADED; i++)
-            if (m->hooks[i].active && !ATF_FN_ROLE(m->hooks[i].function->flags)) list[n++] = &m->hooks[i];
+            if (m->hooks[i].active && (!ATF_FN_ROLE(m->hooks[i].function->flags) || ATF_FN_ROLE(m->hooks[i].function->flags) >= ATF_ROLE_CYG_ENTER)) list[n++] = &m->hooks[i];
     safe_to_let_go = 0;
+    for (atf_module *m = atf_modules; m && !error; m = m->next) atf_cyg_restore(m, m->at->state == ATF_MODULE_LOADED);
     if (!error) {
         qsort(list, n, sizeof *list, atf_hooks_by_address);
         error = atf_patch_all(list, n, 0, 1, all_stand, plan_count ? plans[plan_count - 1] : NULL);

@@ -54,6 +54,19 @@ uint64_t atf_agent_leave(uint64_t *slot);                      /* where it retur
 void atf_agent_frames_back(uint64_t above);  /* gives return addresses of this stack's frames back: an unwinder comes */
 void atf_agent_frames_again(uint64_t above); /* takes them again; frames up to `above`, the caller's own slot, ended by an exception */
 
+/* The shadow stack, for cyg.c. A reported frame is no return address of ours. */
+uint32_t atf_frame_reported(const atf_frame *f);
+void atf_frame_pop(atf_agent_thread *t);
+void atf_frame_dead(atf_agent_thread *t);   /* the top one was left without returning */
+void atf_frame_orphan(atf_agent_thread *t); /* the top one belongs to another stack */
+void atf_frames_settle(atf_agent_thread *t, uint64_t slot); /* takes off what was left below `slot` */
+atf_frame *atf_frames_push(atf_agent_thread *t, uint64_t slot, const uint8_t *stub);
+uint32_t atf_frames_enter_aside(atf_agent_thread *t, uint64_t slot, const uint8_t *stub); /* 1: a frame was pushed */
+void atf_frames_leave_aside(atf_agent_thread *t);
+
+/* ---- cyg.c ---- */
+void atf_cyg_forget(atf_agent_thread *t); /* reported frames of an earlier session */
+
 /* ---- producer_in_agent.c ---- */
 extern _Thread_local atf_thread *atf_agent_mine ATF_IE;
 
@@ -77,7 +90,8 @@ typedef struct atf_arena {
 /* For code in [low, high), with room for `functions` stubs; NULL: no memory near enough. Writable until closed. */
 atf_arena *atf_arena_new(uint64_t low, uint64_t high, uint32_t functions);
 void atf_arena_close(atf_arena *a);
-int atf_in_arena(uint64_t address);
+int atf_in_arena(uint64_t address); /* or in the record path of cyg_x86_64.S */
+int64_t atf_rseq_place(void); /* of a thread's sequence pointer, from its thread pointer */
 int atf_shadow_stack(void); /* 1: return hooks are not possible in this process */
 
 typedef struct atf_hook {

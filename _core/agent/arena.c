@@ -28,8 +28,16 @@ int atf_rseq_by_libc(void) { return &__rseq_size && __rseq_size >= 20; }
 
 static atf_arena *arenas;
 
+extern const uint8_t atf_cyg_begin[], atf_cyg_end[];
+
+int64_t atf_rseq_place(void)
+{
+    return atf_rseq_by_libc() ? __rseq_offset + 8 : (char *)&atf_agent_rseq.sequence - (char *)__builtin_thread_pointer();
+}
+
 int atf_in_arena(uint64_t address)
 {
+    if (address >= (uint64_t)atf_cyg_begin && address < (uint64_t)atf_cyg_end) return 1;
     for (atf_arena *a = __atomic_load_n(&arenas, __ATOMIC_ACQUIRE); a; a = a->next)
         if (address >= (uint64_t)a->start && address < (uint64_t)a->end) return 1;
     return 0;
@@ -75,7 +83,7 @@ atf_arena *atf_arena_new(uint64_t low, uint64_t high, uint32_t functions)
     atf_literals l = {0};
     char *thread = __builtin_thread_pointer();
     int32_t fast = (int32_t)((char *)&atf_agent_fast - thread);
-    int32_t sequence = (int32_t)(atf_rseq_by_libc() ? __rseq_offset + 8 : (char *)&atf_agent_rseq.sequence - thread);
+    int32_t sequence = (int32_t)atf_rseq_place();
     for (int i = 0; i < 8; i++) memcpy(p + atf_hot_offsets[i] - 4, i < 4 ? &fast : &sequence, 4);
     l.enter = (uint64_t)(uintptr_t)atf_agent_enter;
     l.leave = (uint64_t)(uintptr_t)atf_agent_leave;

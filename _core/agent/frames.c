@@ -13,10 +13,18 @@ static uint64_t id_of(const uint8_t *stub)
     return id;
 }
 
+static uint32_t flags_of(const uint8_t *stub)
+{
+    uint32_t flags;
+    memcpy(&flags, stub + STUB_FLAGS - STUB_RET_ENTER, 4);
+    return flags;
+}
+
 static void pop(atf_agent_thread *t)
 {
     t->top->slot = 0;
     t->top--;
+    if (t->top < t->raised) t->raised = t->top;
 }
 
 /* A frame that was left without returning. */
@@ -72,13 +80,6 @@ static atf_frame *push(atf_agent_thread *t, uint64_t *slot, const uint8_t *stub)
     f->stub = stub;
     f->depth = depth + 1;
     return f;
-}
-
-static uint32_t flags_of(const uint8_t *stub)
-{
-    uint32_t flags;
-    memcpy(&flags, stub + STUB_FLAGS - STUB_RET_ENTER, 4);
-    return flags;
 }
 
 static int keep(atf_agent_thread *t, uint32_t kind, const uint8_t *stub, uint32_t depth)
@@ -185,7 +186,7 @@ static void back(atf_frame *f)
 }
 static void again(atf_frame *f)
 {
-    if (*(uint64_t *)f->slot == f->ret) *(uint64_t *)f->slot = (uint64_t)(uintptr_t)(f->stub + STUB_RET_BODY - STUB_RET_ENTER);
+    if (!atf_frame_reported(f) && *(uint64_t *)f->slot == f->ret) *(uint64_t *)f->slot = (uint64_t)(uintptr_t)(f->stub + STUB_RET_BODY - STUB_RET_ENTER);
 }
 
 static void stack_of(atf_agent_thread *t, uint64_t sp, uint64_t *high)
@@ -210,7 +211,7 @@ void atf_agent_frames_back(uint64_t above)
 {
     int mine = atf_work_begin(above), error = atf_error_now();
     each_frame(above, back);
-    if (atf_self_block) atf_self_block->unwinding = 1;
+    if (atf_self_block) atf_self_block->unwinding = 1, atf_self_block->raised = atf_self_block->top;
     atf_error_back(error);
     if (mine) atf_work_end(NULL);
 }
@@ -222,7 +223,8 @@ void atf_agent_frames_again(uint64_t above)
     atf_agent_thread *t = atf_self_block;
     if (t) {
         atf_thread *c = atf_work_ready(t);
-        while (t->top > t->bottom && t->top->slot && t->top->slot <= above && at_home(t, above) == at_home(t, t->top->slot)) {
+        /* A reported frame's slot is its function's stack pointer, which stands at `above` where that function catches. */
+        while (t->top > t->bottom && t->top->slot && t->top->slot + 8 * atf_frame_reported(t->top) <= above && at_home(t, above) == at_home(t, t->top->slot)) {
             if (c) atf_write(c, ATF_EXCEPTION, id_of(t->top->stub), t->top->depth, ATF_NO_DETAIL);
             pop(t);
         }
@@ -231,4 +233,20 @@ void atf_agent_frames_again(uint64_t above)
     }
     atf_error_back(error);
     atf_work_end(t);
+}
+
+/* ---------------------------------------------------------------- for cyg.c */
+uint32_t atf_frame_reported(const atf_frame *f) { return (flags_of(f->stub) & STUB_CYG) != 0; }
+void atf_frame_pop(atf_agent_thread *t) { pop(t); }
+void atf_frame_dead(atf_agent_thread *t) { pop_dead(t); }
+void atf_frame_orphan(atf_agent_thread *t) { orphan(t); }
+void atf_frames_settle(atf_agent_thread *t, uint64_t slot) { settle(t, (uint64_t *)slot); }
+atf_frame *atf_frames_push(atf_agent_thread *t, uint64_t slot, const uint8_t *stub) { return push(t, (uint64_t *)slot, stub); }
+uint32_t atf_frames_enter_aside(atf_agent_thread *t, uint64_t slot, const uint8_t *stub) { return enter_aside(t, (uint64_t *)slot, stub); }
+
+void atf_frames_leave_aside(atf_agent_thread *t)
+{
+    t->aside_open--;
+    keep(t, ATF_RETURN, t->top->stub, t->top->depth);
+    pop(t);
 }

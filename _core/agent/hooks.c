@@ -1,5 +1,5 @@
 /* Builds the stubs of what is loaded and puts its hooks in, now and whenever the loader brings something; the agent's own hooks too. */
-#include "hooks.h"
+#include "cyg.h"
 #include <link.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +8,7 @@ pthread_mutex_t atf_agent_lock = PTHREAD_MUTEX_INITIALIZER;
 atf_module *atf_modules;
 static atf_hook own[ATF_ROLE_BEGIN_CATCH + 1]; /* functions of roles, found by the agent; and the loader's notification */
 static atf_hook loader;
-static int looked;
+static int looked, late; /* late: the loader has mapped something and not relocated it yet */
 
 static void refuse(atf_module *m, atf_plan_function *f, uint32_t why)
 {
@@ -44,6 +44,7 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
     else memset(m->hooks, 0, count * sizeof(atf_hook));
     atf_arena *arena = m->hooks ? atf_arena_new(m->loaded_low, m->loaded_high, count) : NULL;
     int entry_only = (m->plan->flags & ATF_PLAN_ENTRY_ONLY) || atf_shadow_stack();
+    int reports = m->hooks && atf_cyg_module(m, arena, late);
     uint64_t busy_until = 0; /* bytes that the function before it changes */
     for (uint32_t i = 0; i < count; i++) {
         atf_plan_function *f = &functions[i];
@@ -54,6 +55,12 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         if (f->state == ATF_FN_WAITING) m->plan->waiting--;
         else if (f->state == ATF_FN_HOOKED || f->state == ATF_FN_HOOKED_ENTRY) m->plan->hooked--;
         else if (f->state == ATF_FN_REFUSED) m->plan->refused--;
+        if (role >= ATF_ROLE_CYG_ENTER || (reports && atf_cyg_traced(m, f))) {
+            if (m->hooks[i].stub) m->hooks[i].function = f, list[n++] = &m->hooks[i];
+            f->state = role && !m->hooks[i].stub ? ATF_FN_REFUSED : ATF_FN_HOOKED, f->reason = ATF_WHY_NONE;
+            if (!role) f->flags = (f->flags & 0xFF00FFFFu) | (uint32_t)ATF_WAY_CYG << 16, m->plan->hooked++;
+            continue;
+        }
         if (entry_only) flags |= STUB_ENTRY_ONLY;
         if (!arena) why = ATF_WHY_REACH;
         else if (at < m->low || at + ATF_PATCH_BYTES > m->high || at + f->size > m->high) why = ATF_WHY_BOUNDS;
@@ -77,6 +84,7 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         list[n++] = &m->hooks[i];
     }
     if (arena) atf_arena_close(arena);
+    if (reports) atf_cyg_publish(m);
     m->at->state = ATF_MODULE_LOADED;
     return n;
 }
@@ -136,6 +144,7 @@ int atf_hook_present(int live, atf_plan *report)
         if (m->at->state == ATF_MODULE_WAITING && atf_module_present(m)) n += prepare(m, list + n);
     qsort(list, n, sizeof *list, atf_hooks_by_address);
     int error = n ? atf_patch_all(list, n, 1, live, NULL, report) : 0;
+    if (!error) atf_cyg_redirect();
     free(list);
     return error;
 }
@@ -150,11 +159,14 @@ static void loader_changed(void)
         int there = atf_module_present(m);
         if (m->at->state == ATF_MODULE_LOADED && (!there || m->at->load_bias != before)) {
             m->at->state = ATF_MODULE_WAITING; /* its bytes are gone with it */
+            atf_cyg_restore(m, 0);
             memset(m->hooks, 0, m->at->function_count * sizeof(atf_hook));
         }
         changed |= there && m->at->state == ATF_MODULE_WAITING;
     }
+    late = 1;
     if (changed) atf_hook_present(0, NULL);
+    late = 0;
     __atomic_store_n(&looked, 0, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&atf_agent_lock);
 }

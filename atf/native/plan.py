@@ -108,7 +108,8 @@ class Plan:
         for module in self.modules:
             for name, why in module.refused:
                 yield module, name, why
-            for i in (states[first : first + len(module.chosen)] == REFUSED).nonzero()[0].tolist():
+            mine = slice(first, first + len(module.chosen))
+            for i in ((states[mine] == REFUSED) & (reasons[mine] != 0)).nonzero()[0].tolist():  # without a reason: a role that nobody needs
                 yield module, module.chosen[i].name, REASONS.get(int(reasons[first + i]), f"reason {int(reasons[first + i])}")
             first += len(module.chosen)
 
