@@ -45,11 +45,18 @@ static int branch_to(const uint8_t *code, uint32_t size, uint32_t offset)
 static int behind_call(const uint8_t *code, uint32_t size, uint32_t at, atf_entry *e)
 {
     atf_x86 x;
+    int64_t skipped_to = 0; /* a variadic function's prologue branches over what saves vector registers */
     uint32_t i = at, most = size < PROLOGUE_MOST ? size : PROLOGUE_MOST;
     int frame = size >= at + 4 && code[at] == 0x55 && (memcmp(code + at + 1, "\x48\x89\xE5", 3) == 0 || memcmp(code + at + 1, "\x48\x8B\xEC", 3) == 0);
     while (i < most && atf_x86_decode(code + i, size - i, &x)) {
+        uint32_t begin = i;
         i += x.length;
         if (x.kind == ATF_X86_PLAIN && frame) continue;
+        if (x.kind == ATF_X86_JCC && frame && x.target > 0) {
+            if (i + (int64_t)x.target > skipped_to) skipped_to = i + (int64_t)x.target;
+            continue;
+        }
+        if (begin < skipped_to) break;
         if (x.kind != ATF_X86_CALL && !(x.kind == ATF_X86_INDIRECT_CALL && x.rip_at)) break;
         e->offset = i;
         e->framed = (uint32_t)frame;

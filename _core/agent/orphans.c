@@ -24,7 +24,10 @@ static void put(const atf_frame *f)
     for (;; i++) {
         atf_frame *at = &table[i & (capacity - 1)];
         if (at->slot == f->slot) {
-            *at = *f; /* whoever stood there is long gone */
+            /* Whoever stood there is long gone, or called this one in its own place: then it is where that one would have returned to. */
+            uint64_t ret = f->ret == (uint64_t)(uintptr_t)(at->stub + STUB_RET_BODY - STUB_RET_ENTER) ? at->ret : f->ret;
+            *at = *f;
+            at->ret = ret;
             return;
         }
         if (at->slot == GONE && free_at == UINT64_MAX) free_at = i;
