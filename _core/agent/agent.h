@@ -54,12 +54,13 @@ uint64_t atf_agent_leave(uint64_t *slot);                      /* where it retur
 void atf_agent_frames_back(uint64_t above);  /* gives return addresses of this stack's frames back: an unwinder comes */
 void atf_agent_frames_again(uint64_t above); /* takes them again; frames up to `above`, the caller's own slot, ended by an exception */
 
-/* The shadow stack, for cyg.c. A reported frame is no return address of ours. */
+/* The shadow stack, for cyg.c and profiler.c. A reported frame is no return address of ours. */
 uint32_t atf_frame_reported(const atf_frame *f);
 void atf_frame_pop(atf_agent_thread *t);
 void atf_frame_dead(atf_agent_thread *t);   /* the top one was left without returning */
 void atf_frame_orphan(atf_agent_thread *t); /* the top one belongs to another stack */
-void atf_frames_settle(atf_agent_thread *t, uint64_t slot); /* takes off what was left below `slot` */
+atf_frame *atf_frames_settle(atf_agent_thread *t, uint64_t slot); /* takes off what was left below `slot`; the frame that stands there and is to be replaced, else NULL */
+void atf_write_frame(atf_thread *c, uint32_t kind, const atf_frame *f);
 atf_frame *atf_frames_push(atf_agent_thread *t, uint64_t slot, const uint8_t *stub);
 uint32_t atf_frames_enter_aside(atf_agent_thread *t, uint64_t slot, const uint8_t *stub); /* 1: a frame was pushed */
 void atf_frames_leave_aside(atf_agent_thread *t);

@@ -1,4 +1,4 @@
-/* Leads a module's reports of its calls to the agent: by the slots of its global offset table, or, where it calls a hook of its own
+/* Leads a module's reports of its calls, and its calls of a profiler, to the agent: by the slots of its global offset table, or, where it calls a hook of its own
  * directly, by a jump at the start of that. Whoever was called before is called after us, unless it does nothing. */
 #include "cyg.h"
 #include <dlfcn.h>
@@ -14,13 +14,26 @@
 
 typedef struct link_slot {
     uint64_t at, before;
-    uint32_t exit, write; /* 1: of _exit; 1: its page may be written to */
+    uint32_t hook, write; /* an index of `hooks`; 1: its page may be written to */
 } link_slot;
+
+enum { ENTER, EXIT, MCOUNT, MCOUNT_TOO, FENTRY, HOOKS };
+static const struct {
+    const char *name;
+    void (*ours)(void);
+    void **next;
+} hooks[HOOKS] = {
+    [ENTER] = {"__cyg_profile_func_enter", atf_cyg_enter, &atf_cyg_next[0]},
+    [EXIT] = {"__cyg_profile_func_exit", atf_cyg_exit, &atf_cyg_next[1]},
+    [MCOUNT] = {"mcount", atf_profiler_mcount, &atf_profiler_next[0]},
+    [MCOUNT_TOO] = {"_mcount", atf_profiler_mcount, &atf_profiler_next[0]},
+    [FENTRY] = {"__fentry__", atf_profiler_fentry, &atf_profiler_next[1]},
+};
 
 /* Of each module that is traced so. */
 typedef struct linked {
     atf_module *module; /* NULL: free */
-    uint32_t slots, own, led; /* own: by its own hooks; led: its slots lead to us */
+    uint32_t slots, reports, own, led; /* reports: its functions are traced by them; own: by its own hooks; led: its slots lead to us */
     uint32_t strange_count;
     link_slot slot[SLOTS_MOST];
     uint64_t strange[STRANGE_MOST]; /* vaddrs of functions that report another one's address: the same name elsewhere came first */
@@ -79,10 +92,11 @@ static int note(const atf_module *m, const tables *t, const Elf64_Rela *r, linke
     const Elf64_Sym *symbol = &t->symbols[ELF64_R_SYM(r->r_info)];
     const char *name = t->texts + symbol->st_name;
     uint64_t at = m->at->load_bias + r->r_offset, now = *(const uint64_t *)at;
-    int enter = strcmp(name, "__cyg_profile_func_enter") == 0, leave = strcmp(name, "__cyg_profile_func_exit") == 0;
-    if (enter || leave) {
+    uint32_t hook = 0;
+    while (hook < HOOKS && strcmp(name, hooks[hook].name) != 0) hook++;
+    if (hook < HOOKS) {
         if (l->slots == SLOTS_MOST) return 0;
-        l->slot[l->slots++] = (link_slot){at, now, (uint32_t)leave, !(at >= t->relro_low && at < t->relro_high)};
+        l->slot[l->slots++] = (link_slot){at, now, hook, !(at >= t->relro_low && at < t->relro_high)};
     } else if (type == R_X86_64_GLOB_DAT && symbol->st_shndx && ELF64_ST_TYPE(symbol->st_info) == STT_FUNC && now != m->at->load_bias + symbol->st_value) {
         if (l->strange_count == STRANGE_MOST) return 0;
         l->strange[l->strange_count++] = symbol->st_value;
@@ -94,7 +108,7 @@ static int note(const atf_module *m, const tables *t, const Elf64_Rela *r, linke
 static uint64_t target_of(const atf_module *m, const link_slot *s)
 {
     if (s->before && (s->before < m->loaded_low || s->before >= m->loaded_high)) return s->before;
-    return (uint64_t)dlsym(RTLD_DEFAULT, s->exit ? "__cyg_profile_func_exit" : "__cyg_profile_func_enter");
+    return (uint64_t)dlsym(RTLD_DEFAULT, hooks[s->hook].name);
 }
 
 static atf_plan_function *functions_of(const atf_module *m)
@@ -133,50 +147,81 @@ static int own_taken(void)
     return 0;
 }
 
+/* Takes off the slots for which `keep` is not true. */
+static void keep_slots(linked *l, int (*keep)(const linked *l, const link_slot *s))
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < l->slots; i++)
+        if (keep(l, &l->slot[i])) l->slot[n++] = l->slot[i];
+    l->slots = n;
+}
+static int of_profiler(const linked *l, const link_slot *s) { return (void)l, s->hook >= MCOUNT; }
+
+/* Whether a slot of another module leads to this hook of ours already, and so on to the same place. */
+static int led_elsewhere(uint32_t hook)
+{
+    for (linked *l = modules; l < modules + MODULES_MOST; l++)
+        for (uint32_t i = 0; l->module && i < l->slots; i++)
+            if (hooks[l->slot[i].hook].next == hooks[hook].next) return 1;
+    return 0;
+}
+
+/* Whether what the slots of [first, end) lead to can be called after us, and for every kind from one place only. */
+static int chain(atf_module *m, linked *l, uint32_t first, uint32_t end)
+{
+    void *next[HOOKS] = {NULL};
+    uint32_t seen = 0;
+    for (uint32_t i = 0; i < l->slots; i++) {
+        const link_slot *s = &l->slot[i];
+        if (s->hook < first || s->hook >= end) continue;
+        uint64_t target = target_of(m, s);
+        if (!target || atf_in_arena(target) || target == (uint64_t)(uintptr_t)hooks[s->hook].ours) return 0; /* another plan's */
+        void *on = does_nothing(target) && s->hook < MCOUNT ? NULL : (void *)target;
+        for (atf_module *o = atf_modules; o && on; o = o->next) /* a hook that is hooked itself would report twice */
+            if (target >= o->low && target < o->high && o->at->state == ATF_MODULE_LOADED && s->hook < MCOUNT) return 0;
+        if (led_elsewhere(s->hook) && *hooks[s->hook].next != on) return 0;
+        if ((seen >> s->hook & 1) && next[s->hook] != on) return 0;
+        next[s->hook] = on;
+        seen |= 1u << s->hook;
+    }
+    if ((seen >> MCOUNT & 3) == 3 && next[MCOUNT] != next[MCOUNT_TOO]) return 0;
+    for (uint32_t i = first; i < end; i++)
+        if (seen >> i & 1) *hooks[i].next = next[i];
+    return first == ENTER ? (seen & 3) == 3 : seen != 0;
+}
+
+static int of_reports(const linked *l, const link_slot *s) { return l->reports && !l->own && s->hook < MCOUNT; }
+
 int atf_cyg_module(atf_module *m, atf_arena *arena, int late)
 {
     tables t;
-    int wanted = 0, own = 0;
+    uint32_t flags = 0, own = 0;
     for (uint32_t i = 0; i < m->at->function_count; i++) {
-        wanted |= !!(functions_of(m)[i].flags & ATF_FN_INSTRUMENTED);
+        flags |= functions_of(m)[i].flags;
         own |= ATF_FN_ROLE(functions_of(m)[i].flags) >= ATF_ROLE_CYG_ENTER;
     }
-    linked *l = wanted && !late && !(m->plan->flags & ~ATF_PLAN_REPORTS) ? linked_of(NULL) : NULL;
+    linked *l = (flags & (ATF_FN_INSTRUMENTED | ATF_FN_PROFILED)) && !late && !(m->plan->flags & ATF_PLAN_ENTRY_ONLY) ? linked_of(NULL) : NULL;
     if (!l || !arena || !read_tables(m, &t)) return 0;
-    l->slots = l->own = l->led = l->strange_count = 0;
-    for (uint64_t i = 0; i < t.rela_count; i++)
-        if (!note(m, &t, &t.rela[i], l)) return 0;
-    for (uint64_t i = 0; i < t.plt_count; i++)
-        if (!note(m, &t, &t.plt[i], l)) return 0;
-    if (own) { /* its slots, if it has any, may lead anywhere: one way of reporting for a module, or none */
-        if (l->slots || own_taken() || !take_own(m, arena)) return 0;
-        l->own = 1;
-    } else {
-        void *next[2] = {atf_cyg_next[0], atf_cyg_next[1]};
-        int seen = 0;
-        for (uint32_t i = 0; i < l->slots; i++) {
-            uint64_t target = target_of(m, &l->slot[i]);
-            if (!target || atf_in_arena(target)) return 0; /* another plan's */
-            void *wanted_next = does_nothing(target) ? NULL : (void *)target;
-            for (atf_module *o = atf_modules; o; o = o->next) /* a hook that is hooked itself would report twice */
-                if (target >= o->low && target < o->high && o->at->state == ATF_MODULE_LOADED && wanted_next) return 0;
-            int first = 1;
-            for (int k = 0; k < MODULES_MOST; k++) first &= !modules[k].module || modules[k].own;
-            if ((!first || (seen >> l->slot[i].exit & 1)) && next[l->slot[i].exit] != wanted_next) return 0;
-            next[l->slot[i].exit] = wanted_next;
-            seen |= 1 << l->slot[i].exit;
-        }
-        if (seen != 3) return 0;
-        memcpy(atf_cyg_next, next, sizeof next);
-    }
-    l->module = m;
-    return 1;
+    l->slots = l->reports = l->own = l->led = l->strange_count = 0;
+    int whole = 1, on_report = (flags & ATF_FN_INSTRUMENTED) && !(m->plan->flags & ~ATF_PLAN_REPORTS);
+    for (uint64_t i = 0; whole && i < t.rela_count; i++) whole = note(m, &t, &t.rela[i], l);
+    for (uint64_t i = 0; whole && i < t.plt_count; i++) whole = note(m, &t, &t.plt[i], l);
+    if (!whole) return 0;
+    linked found = *l;
+    if (own) keep_slots(&found, of_profiler); /* a module with hooks of its own reports by these alone, or by a jump at each function */
+    if (on_report && own) l->own = l->reports = found.slots == l->slots && !own_taken() && take_own(m, arena);
+    else if (on_report) l->reports = chain(m, l, ENTER, MCOUNT);
+    int profiled = chain(m, l, MCOUNT, HOOKS);
+    if (!profiled) keep_slots(l, of_reports);
+    else if (!l->reports || l->own) keep_slots(l, of_profiler);
+    if (l->slots || l->reports) l->module = m;
+    return (int)l->reports;
 }
 
 int atf_cyg_traced(const atf_module *m, const atf_plan_function *f)
 {
     linked *l = linked_of(m);
-    if (!l || (f->flags & 0xFFFF) != ATF_FN_INSTRUMENTED) return 0; /* asked for more than calls and returns: by a stub */
+    if (!l || !l->reports || (f->flags & 0xFFFF) != ATF_FN_INSTRUMENTED) return 0; /* asked for more than calls and returns: by a stub */
     for (uint32_t i = 0; i < l->strange_count; i++)
         if (l->strange[i] == f->vaddr) return 0;
     return 1;
@@ -197,7 +242,7 @@ static atf_cyg_entry *place_for(atf_cyg_table *t, uint64_t function)
 
 int atf_cyg_publish(atf_module *m)
 {
-    if (!linked_of(m)) return 1;
+    if (!linked_of(m) || !linked_of(m)->reports) return 1;
     atf_cyg_sequence = atf_rseq_place();
     atf_cyg_table *old = atf_cyg_now;
     uint32_t n = m->at->function_count, before = old ? old->count : 0, ranges = old ? old->range_count : 0, bits = 6;
@@ -238,9 +283,8 @@ static void write_slot(const link_slot *s, uint64_t value)
 
 void atf_cyg_redirect(void)
 {
-    static void (*const ours[2])(void) = {atf_cyg_enter, atf_cyg_exit};
     for (linked *l = modules; l < modules + MODULES_MOST; l++) {
-        for (uint32_t i = 0; l->module && !l->own && !l->led && i < l->slots; i++) write_slot(&l->slot[i], (uint64_t)(uintptr_t)ours[l->slot[i].exit]);
+        for (uint32_t i = 0; l->module && !l->led && i < l->slots; i++) write_slot(&l->slot[i], (uint64_t)(uintptr_t)hooks[l->slot[i].hook].ours);
         l->led = l->module != NULL;
     }
 }
@@ -249,7 +293,7 @@ void atf_cyg_restore(atf_module *m, int loaded)
 {
     linked *l = linked_of(m);
     if (!l) return;
-    for (uint32_t i = 0; i < l->slots && l->led && !l->own && loaded; i++) write_slot(&l->slot[i], l->slot[i].before);
+    for (uint32_t i = 0; i < l->slots && l->led && loaded; i++) write_slot(&l->slot[i], l->slot[i].before);
     for (uint32_t i = 0; i < m->at->function_count && loaded; i++)
         if (ATF_FN_WAY(functions_of(m)[i].flags) == ATF_WAY_CYG) functions_of(m)[i].state = ATF_FN_RESTORED;
     l->module = NULL;

@@ -29,6 +29,7 @@ static uint32_t nops_at(const uint8_t *p, uint32_t room)
 static int branch_to(const uint8_t *code, uint32_t size, uint32_t offset)
 {
     atf_x86 x;
+    uint32_t least = offset ? offset : 1; /* the function's start: that is a call */
     for (uint32_t i = 0; i < size; i += x.length) {
         if (!atf_x86_decode(code + i, size - i, &x)) {
             x.length = 1;
@@ -36,7 +37,7 @@ static int branch_to(const uint8_t *code, uint32_t size, uint32_t offset)
         }
         int64_t to = (int64_t)i + x.length + x.target;
         int branches = x.kind == ATF_X86_JMP || x.kind == ATF_X86_JCC || x.kind == ATF_X86_LOOP || x.kind == ATF_X86_CALL;
-        if (branches && to >= offset && to < offset + ATF_PATCH_BYTES) return 1;
+        if (branches && to >= least && to < offset + ATF_PATCH_BYTES) return 1;
     }
     return 0;
 }

@@ -235,12 +235,13 @@ void atf_agent_frames_again(uint64_t above)
     atf_work_end(t);
 }
 
-/* ---------------------------------------------------------------- for cyg.c */
+/* ---------------------------------------------------------------- for cyg.c and profiler.c */
 uint32_t atf_frame_reported(const atf_frame *f) { return (flags_of(f->stub) & STUB_CYG) != 0; }
 void atf_frame_pop(atf_agent_thread *t) { pop(t); }
 void atf_frame_dead(atf_agent_thread *t) { pop_dead(t); }
 void atf_frame_orphan(atf_agent_thread *t) { orphan(t); }
-void atf_frames_settle(atf_agent_thread *t, uint64_t slot) { settle(t, (uint64_t *)slot); }
+void atf_write_frame(atf_thread *c, uint32_t kind, const atf_frame *f) { atf_write(c, kind, id_of(f->stub), f->depth, ATF_NO_DETAIL); }
+atf_frame *atf_frames_settle(atf_agent_thread *t, uint64_t slot) { return settle(t, (uint64_t *)slot); }
 atf_frame *atf_frames_push(atf_agent_thread *t, uint64_t slot, const uint8_t *stub) { return push(t, (uint64_t *)slot, stub); }
 uint32_t atf_frames_enter_aside(atf_agent_thread *t, uint64_t slot, const uint8_t *stub) { return enter_aside(t, (uint64_t *)slot, stub); }
 

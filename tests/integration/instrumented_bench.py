@@ -1,11 +1,12 @@
 """Programs compiled for tracing, under the agent; what the compiler put into them is found as the controller finds it."""
 
 import collections
+import pathlib
 import shutil
 import struct
 import subprocess
 
-from agent_bench import FUNCTION, Bench
+from agent_bench import FUNCTION, NEVER, Bench, Module
 from agent_programs import HEAD
 
 from atf.native import instrumented, plan
@@ -29,6 +30,9 @@ BUILDS = {
 }
 
 
+STARTUP = ("frame_dummy", "register_tm_clones", "deregister_tm_clones")
+
+
 class InstrumentedBench(Bench):
     """A Bench whose plans say how each function was compiled."""
 
@@ -44,24 +48,29 @@ class InstrumentedBench(Bench):
         return target
 
     def modules(self, program, only=None, flags=None, extra=()):
-        file = ElfFile(str(program))
-        functions = file.functions()
-        found = instrumented.flags_of(file, functions)
-        flags = {name: found[one.vaddr] for one in functions if one.vaddr in found for name in (one.name, *one.aliases)} | (flags or {})
-        modules = super().modules(program, only, flags, extra)
-        if any(flag & instrumented.INSTRUMENTED for flag in found.values()):
-            for one in functions:
-                if one.name in instrumented.CYG_ROLES:
-                    modules[0].functions[one.name] = (one.vaddr, one.size)
-                    modules[0].flags[one.name] = instrumented.CYG_ROLES[one.name] << 8
-        for name in ("atexit", *instrumented.PROFILERS):
-            modules[0].functions.pop(name, None)
-        return modules
+        return [module_of(program, 1, only), *extra]
+
+
+def module_of(path, number, only=None):
+    """A module of a plan with the flags and roles of its functions."""
+    file = ElfFile(str(path))
+    functions = file.functions()
+    found = instrumented.flags_of(file, functions)
+    reports = any(flag & instrumented.INSTRUMENTED for flag in found.values())
+    module = Module(str(path), {}, number)
+    for one in functions:
+        role = instrumented.CYG_ROLES.get(one.name, 0) if reports else 0
+        wanted = one.name in only if only is not None else one.name not in NEVER and one.name != "atexit" and ".cold" not in one.name
+        if role or (wanted and one.name not in STARTUP and one.room >= 5 and (one.name.startswith("_Z") or not one.name.startswith("_"))):
+            name = next((name for name in (one.name, *one.aliases) if name in (only or ())), one.name)
+            module.functions[name] = (one.vaddr, one.size)
+            module.flags[name] = role << 8 or found.get(one.vaddr, 0)
+    return module
 
 
 def ways(ran):
     """``{way: functions}``, and ``{name: reason}`` of those refused."""
-    data = open(ran.plan.path, "rb").read()
+    data = pathlib.Path(ran.plan.path).read_bytes()
     rows = [FUNCTION.unpack_from(data, ran.plan.functions_at + i * FUNCTION.size) for i in range(ran.plan.count)]
     found = collections.Counter(plan.WAYS[row[2] >> 16 & 0xFF] for row in rows if row[4] in (1, 2, 4) and not row[2] >> 8 & 0xFF)
     return dict(found), {name: plan.REASONS.get(row[5], row[5]) for name, row in zip(ran.plan.order, rows, strict=True) if row[4] == 3 and row[5]}
