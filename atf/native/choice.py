@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from atf._core.errors import NothingToTrace
-from atf.native.demangle import demangle, qualified
 from atf.native import instrumented
+from atf.native.demangle import demangle, qualified
 from atf.native.elf import IFUNC, ElfFile, Function
 
 FIRST_MODULE = 1 << 20  # module ids from here on: Python's modules count from 1

@@ -48,6 +48,11 @@ def flags_of(file: ElfFile, functions: list[Function]) -> dict[int, int]:
     return found
 
 
+def hook_slots(file: ElfFile) -> list[tuple[str, int]]:
+    """(hook's name, vaddr) of the slots by which a file calls what it was compiled to call."""
+    return _slots(file)[0]
+
+
 def _aliases(function: Function) -> list[Function]:
     return [Function(function.vaddr, function.size, name) for name in function.aliases]
 
@@ -124,7 +129,7 @@ def _containing(places: Addresses, starts: Addresses, ends: Addresses) -> list[i
     """The functions in which these addresses lie. starts: sorted."""
     index = np.searchsorted(starts, places, "right") - 1
     inside = (index >= 0) & (places < ends[index])
-    return np.unique(starts[index[inside]]).tolist()  # type: ignore[no-any-return]
+    return np.unique(starts[index[inside]]).tolist()
 
 
 def _named_by_themselves(section: Section, code: NDArray[np.uint8], starts: Addresses, ends: Addresses, own: dict[int, int]) -> list[int]:
@@ -143,4 +148,4 @@ def _named_by_themselves(section: Section, code: NDArray[np.uint8], starts: Addr
     places = section.address + np.concatenate([near, loaded, fixed])
     index = np.searchsorted(starts, places, "right") - 1
     good = (index >= 0) & (places < ends[index]) & (starts[index] == np.concatenate([near_to, loaded_to, fixed_to]))
-    return np.unique(starts[index[good]]).tolist()  # type: ignore[no-any-return]
+    return np.unique(starts[index[good]]).tolist()
