@@ -46,6 +46,19 @@ def test_profilers_and_nops(bench, build):
         assert {span.parent.name for span in trace.spans(function="*middle")} == {"program.main"}
 
 
+LOOP = r"""
+KEEP void upto(volatile int *p) { do { (*p)++; } while (*p < 5); }
+KEEP int leaf(int x) { __asm__ volatile(""); return x + 1; }
+int main(void) { int s = 0; for (int i = 0; i < 10; i++) { int k = i & 1; upto(&k); s += leaf(k); } printf("%d\n", s); CALLS(upto, 10); CALLS(leaf, 10); return 0; }
+"""
+
+
+def test_a_loop_behind_the_call_of_the_profiler_is_no_call(bench):
+    """FORBIDDEN: a record for every round."""
+    ran = same(bench, bench.build(LOOP, flags=(*BUILDS["fentry"], "-fno-align-loops")))
+    assert ways(ran)[1] == {"upto": "a loop begins behind the call of its profiler, where the hook would stand"}
+
+
 @pytest.mark.parametrize("compiler", ["gcc", CLANG])
 @pytest.mark.parametrize(("name", "build"), [("coroutines", "mcount"), ("values", "mcount"), ("values", "fentry"), ("coroutines", "cyg"), ("values", "cyg")])
 def test_behaviour(bench, compiler, build, name):
