@@ -1,5 +1,5 @@
 /* Start and stop: reads plans, attaches the segments, gives everything back. */
-#include "hooks.h"
+#include "cyg.h"
 #include "trap.h"
 #include "../heartbeat.h"
 #include <errno.h>
@@ -162,9 +162,12 @@ static int restore_held(atf_held *h)
 {
     for (atf_module *m = atf_modules; m; m = m->next) {
         uint64_t before = m->at->load_bias;
-        if (m->at->state != ATF_MODULE_LOADED || !atf_module_present(m) || m->at->load_bias != before) continue; /* unloaded just now */
-        for (uint32_t i = 0; i < m->at->function_count; i++)
-            if (m->hooks[i].active && !ATF_FN_ROLE(m->hooks[i].function->flags)) h->list[h->n++] = &m->hooks[i];
+        int there = m->at->state == ATF_MODULE_LOADED && atf_module_present(m) && m->at->load_bias == before; /* else it was unloaded just now */
+        atf_cyg_restore(m, there);
+        for (uint32_t i = 0; i < m->at->function_count && there; i++) {
+            uint32_t role = m->hooks[i].active ? ATF_FN_ROLE(m->hooks[i].function->flags) : ATF_ROLE_BEGIN_CATCH;
+            if (!role || role >= ATF_ROLE_CYG_ENTER) h->list[h->n++] = &m->hooks[i];
+        }
     }
     qsort(h->list, h->n, sizeof *h->list, atf_hooks_by_address);
     return atf_patch_all(h->list, h->n, 0, 1, all_stand, h->report);

@@ -10,7 +10,7 @@ static inline int atf_clock_call(clockid_t id, struct timespec *t) { return (int
 #define clock_gettime atf_clock_call
 
 #include "plan.h"
-#include "relocate.h"
+#include "entry.h"
 #include "thread.h"
 #include "capture.h"
 
@@ -58,6 +58,20 @@ void atf_agent_frames_back(uint64_t above);  /* gives return addresses of this s
 void atf_agent_frames_again(uint64_t above); /* takes them again; frames up to `above`, the caller's own slot, ended by an exception */
 void atf_agent_frames_land(uint64_t cfa); /* the unwinder lands in the frame that called down to `cfa`: what is below ended, the rest is taken again */
 
+/* The shadow stack, for cyg.c and profiler.c. A reported frame is no return address of ours. */
+uint32_t atf_frame_reported(const atf_frame *f);
+void atf_frame_pop(atf_agent_thread *t);
+void atf_frame_dead(atf_agent_thread *t);   /* the top one was left without returning */
+void atf_frame_orphan(atf_agent_thread *t); /* the top one belongs to another stack */
+atf_frame *atf_frames_settle(atf_agent_thread *t, uint64_t slot); /* takes off what was left below `slot`; the frame that stands there and is to be replaced, else NULL */
+void atf_frame_returned(atf_agent_thread *t);
+atf_frame *atf_frames_push(atf_agent_thread *t, uint64_t slot, const uint8_t *stub);
+uint32_t atf_frames_enter_aside(atf_agent_thread *t, uint64_t slot, const uint8_t *stub); /* 1: a frame was pushed */
+void atf_frames_leave_aside(atf_agent_thread *t);
+
+/* ---- cyg.c ---- */
+void atf_cyg_forget(atf_agent_thread *t); /* reported frames of an earlier session */
+
 /* ---- producer_in_agent.c ---- */
 extern _Thread_local atf_thread *atf_agent_mine ATF_IE;
 void atf_signals_hold(uint64_t *before); /* no signal handler of this thread runs from here ... */
@@ -83,14 +97,15 @@ typedef struct atf_arena {
 /* For code in [low, high), with room for `functions` stubs; NULL: no memory near enough. Writable until closed. */
 atf_arena *atf_arena_new(uint64_t low, uint64_t high, uint32_t functions);
 void atf_arena_close(atf_arena *a);
-int atf_in_arena(uint64_t address);
+int atf_in_arena(uint64_t address); /* or in the record path of cyg_x86_64.S */
+int64_t atf_rseq_place(void); /* of a thread's sequence pointer, from its thread pointer */
 int atf_shadow_stack(void); /* 1: return hooks are not possible in this process */
 
 typedef struct atf_hook {
     uint8_t *address;
     uint8_t *stub;
     uint8_t original[ATF_PATCH_BYTES], patch[ATF_PATCH_BYTES];
-    uint8_t active;
+    uint8_t active, way; /* way: atf_fn_way */
     atf_moved moved;
     uint32_t bytes; /* that are changed: ATF_PATCH_BYTES, or 1 for a trap */
     atf_plan_function *function; /* NULL: one of the agent's own */

@@ -4,12 +4,13 @@
 #include <sys/syscall.h>
 
 #define REACH 0x7FF00000ull /* of a 32-bit displacement, less a margin */
-#define STUB_MOST (STUB_BODY + ATF_MOVED_MAX)
+#define STUB_MOST (STUB_BODY + STUB_FRAMED_POP + ATF_MOVED_MAX)
 
-extern const uint8_t atf_hot_begin[], atf_hot_enter[], atf_hot_entry_only[], atf_hot_leave[], atf_hot_literals[], atf_hot_end[];
+extern const uint8_t atf_hot_begin[], atf_hot_enter[], atf_hot_entry_only[], atf_hot_leave[], atf_hot_enter_framed[], atf_hot_literals[], atf_hot_end[];
 extern const uint8_t atf_hot_enter_timed[], atf_hot_leave_timed[], atf_hot_enter_details[], atf_hot_leave_details[];
-#define FASTS 5
-extern const uint64_t atf_hot_cs[3][3], atf_hot_offsets[FASTS + 3];
+#define FASTS 6
+#define SEQUENCES 4
+extern const uint64_t atf_hot_cs[SEQUENCES][3], atf_hot_offsets[FASTS + SEQUENCES];
 
 /* As the assembly has them. */
 typedef struct atf_rseq_cs {
@@ -17,10 +18,10 @@ typedef struct atf_rseq_cs {
     uint64_t start, length, abort;
 } atf_rseq_cs;
 typedef struct atf_literals {
-    atf_rseq_cs cs[3];
+    atf_rseq_cs cs[SEQUENCES];
     uint64_t enter, leave, enter_details, leave_details;
 } atf_literals;
-_Static_assert(sizeof(atf_literals) == 128, "literals");
+_Static_assert(sizeof(atf_literals) == 160, "literals");
 
 /* glibc registers an rseq area for every thread, at a constant distance from the thread pointer. */
 extern const int64_t __rseq_offset __attribute__((weak));
@@ -30,8 +31,16 @@ int atf_rseq_by_libc(void) { return &__rseq_size && __rseq_size >= 20; }
 
 static atf_arena *arenas;
 
+extern const uint8_t atf_cyg_begin[], atf_cyg_end[];
+
+int64_t atf_rseq_place(void)
+{
+    return atf_rseq_by_libc() ? __rseq_offset + 8 : (char *)&atf_agent_rseq.sequence - (char *)__builtin_thread_pointer();
+}
+
 int atf_in_arena(uint64_t address)
 {
+    if (address >= (uint64_t)atf_cyg_begin && address < (uint64_t)atf_cyg_end) return 1;
     for (atf_arena *a = __atomic_load_n(&arenas, __ATOMIC_ACQUIRE); a; a = a->next)
         if (address >= (uint64_t)a->start && address < (uint64_t)a->end) return 1;
     return 0;
@@ -77,13 +86,13 @@ atf_arena *atf_arena_new(uint64_t low, uint64_t high, uint32_t functions)
     atf_literals l = {0};
     char *thread = __builtin_thread_pointer();
     int32_t fast = (int32_t)((char *)&atf_agent_fast - thread);
-    int32_t sequence = (int32_t)(atf_rseq_by_libc() ? __rseq_offset + 8 : (char *)&atf_agent_rseq.sequence - thread);
-    for (int i = 0; i < FASTS + 3; i++) memcpy(p + atf_hot_offsets[i] - 4, i < FASTS ? &fast : &sequence, 4);
+    int32_t sequence = (int32_t)atf_rseq_place();
+    for (int i = 0; i < FASTS + SEQUENCES; i++) memcpy(p + atf_hot_offsets[i] - 4, i < FASTS ? &fast : &sequence, 4);
     l.enter = (uint64_t)(uintptr_t)atf_agent_enter;
     l.leave = (uint64_t)(uintptr_t)atf_agent_leave;
     l.enter_details = (uint64_t)(uintptr_t)atf_agent_enter_details;
     l.leave_details = (uint64_t)(uintptr_t)atf_agent_leave_details;
-    for (int i = 0; i < 3; i++) l.cs[i] = (atf_rseq_cs){0, 0, (uint64_t)p + atf_hot_cs[i][0], atf_hot_cs[i][1] - atf_hot_cs[i][0], (uint64_t)p + atf_hot_cs[i][2]};
+    for (int i = 0; i < SEQUENCES; i++) l.cs[i] = (atf_rseq_cs){0, 0, (uint64_t)p + atf_hot_cs[i][0], atf_hot_cs[i][1] - atf_hot_cs[i][0], (uint64_t)p + atf_hot_cs[i][2]};
     memcpy(p + (atf_hot_literals - atf_hot_begin), &l, sizeof l);
     atf_arena *a = (atf_arena *)(p + bytes) - 1;
     a->start = p;
@@ -113,13 +122,24 @@ static const uint8_t *hot_of(uint32_t flags, int leaves)
     return leaves ? atf_hot_leave : flags & STUB_ENTRY_ONLY ? atf_hot_entry_only : atf_hot_enter;
 }
 
-int atf_stub_build(atf_arena *a, uint8_t *code, uint32_t size, uint32_t room, uint64_t id, uint32_t flags, void *wrapper, atf_hook *h)
+int atf_stub_build(atf_arena *a, uint8_t *start, uint32_t size, uint32_t room, uint64_t id, uint32_t flags, void *wrapper, atf_hook *h)
 {
     uint8_t *s = a->at, *hot = a->start;
+    atf_entry e;
     if (s + STUB_MOST > a->end - sizeof(atf_arena)) return ATF_WHY_REACH;
     h->bytes = flags & ATF_FN_TRAP ? 1 : ATF_PATCH_BYTES;
-    int why = flags & ATF_FN_TRAP ? atf_move_first(code, room, s + STUB_BODY, &h->moved) : atf_relocate(code, size, room, s + STUB_BODY, &h->moved);
+    memset(&e, 0, sizeof e);
+    int why = flags & ATF_FN_TRAP ? 0 : atf_entry_find(start, size, room, flags & ATF_FN_PROFILED, &e);
+    /* Behind a prologue the arguments' registers may hold other things, and the stack pointer is another. */
+    if (!why && e.framed && flags & (STUB_DETAILS | STUB_TIMED)) why = ATF_WHY_PROFILER_FRAME;
     if (why) return why;
+    flags = (flags & ~ATF_FN_PROFILED) | (e.framed && !(flags & STUB_ENTRY_ONLY) ? STUB_FRAMED : 0);
+    uint8_t *code = start + e.offset, *body = s + STUB_BODY + (flags & STUB_FRAMED ? STUB_FRAMED_POP : 0);
+    if (e.way == ATF_WAY_NOPS) why = atf_entry_nops(code, e.nops, body, &h->moved);
+    else if (flags & ATF_FN_TRAP) why = atf_move_first(code, room, body, &h->moved);
+    else why = atf_relocate(code, size - e.offset, room - e.offset, body, &h->moved);
+    if (why) return why;
+    h->way = (uint8_t)e.way;
     memset(s, 0xCC, STUB_BODY);
     if (wrapper) {
         memcpy(s, "\xFF\x25\x02\x00\x00\x00", 6); /* jmp *2(%rip) */
@@ -127,6 +147,14 @@ int atf_stub_build(atf_arena *a, uint8_t *code, uint32_t size, uint32_t room, ui
     } else if (flags & STUB_ENTRY_ONLY) {
         branch(s, 0xE8, hot + (hot_of(flags, 0) - atf_hot_begin));
         branch(s + 5, 0xE9, s + STUB_BODY);
+    } else if (flags & STUB_FRAMED) {
+        branch(s, 0xE8, hot + (atf_hot_enter_framed - atf_hot_begin));
+        memcpy(s + 5, "\x0F\x1F\x44\x00\x00", 5); /* nop */
+        branch(s + 10, 0xE8, s + STUB_BODY);
+        branch(s + STUB_RET_BODY, 0xE9, hot + (atf_hot_leave - atf_hot_begin));
+        memcpy(s + STUB_BODY, "\x8F\x45\x08", STUB_FRAMED_POP); /* pop 8(%rbp): what the call pushed becomes the return address */
+        for (uint32_t i = 0; i < h->moved.count; i++) h->moved.moved_at[i] = (uint8_t)(h->moved.moved_at[i] + STUB_FRAMED_POP);
+        h->moved.bytes = (uint8_t)(h->moved.bytes + STUB_FRAMED_POP);
     } else {
         branch(s, 0xE8, hot + (hot_of(flags, 0) - atf_hot_begin));
         memcpy(s + 5, "\x48\x8D\x64\x24\x08", 5); /* lea 8(%rsp), %rsp: the call below writes over the return address */

@@ -11,6 +11,7 @@ static void pop(atf_agent_thread *t)
     t->top->slot = 0;
     t->top->start = 0;
     t->top--;
+    if (t->top < t->raised) t->raised = t->top;
 }
 
 /* A frame that was left without returning. */
@@ -204,7 +205,7 @@ static void back(atf_frame *f)
 }
 static void again(atf_frame *f)
 {
-    if (*(uint64_t *)f->slot == f->ret) *(uint64_t *)f->slot = (uint64_t)(uintptr_t)(f->stub + STUB_RET_BODY - STUB_RET_ENTER);
+    if (!atf_frame_reported(f) && *(uint64_t *)f->slot == f->ret) *(uint64_t *)f->slot = (uint64_t)(uintptr_t)(f->stub + STUB_RET_BODY - STUB_RET_ENTER);
 }
 
 static void stack_of(atf_agent_thread *t, uint64_t sp, uint64_t *high)
@@ -229,7 +230,7 @@ void atf_agent_frames_back(uint64_t above)
 {
     int mine = atf_work_begin(above), error = atf_error_now();
     each_frame(above, back);
-    if (atf_self_block) atf_self_block->unwinding = 1;
+    if (atf_self_block) atf_self_block->unwinding = atf_self_block->raising = 1, atf_self_block->raised = atf_self_block->top;
     atf_error_back(error);
     if (mine) atf_work_end(NULL);
 }
@@ -241,12 +242,13 @@ void atf_agent_frames_again(uint64_t above)
     atf_agent_thread *t = atf_self_block;
     if (t) {
         atf_thread *c = atf_work_ready(t);
-        while (t->top > t->bottom && t->top->slot && t->top->slot <= above && at_home(t, above) == at_home(t, t->top->slot)) {
+        /* A reported frame's slot is its function's stack pointer, which stands at `above` where that function catches. */
+        while (t->top > t->bottom && t->top->slot && t->top->slot + 8 * atf_frame_reported(t->top) <= above && at_home(t, above) == at_home(t, t->top->slot)) {
             if (c) pop_dead(t, ATF_EXCEPTION);
             else pop(t);
         }
         each_frame(above, again);
-        t->unwinding = 0;
+        t->unwinding = t->raising = 0;
     }
     atf_error_back(error);
     atf_work_end(t);
@@ -262,7 +264,7 @@ void atf_agent_frames_land(uint64_t cfa)
     if (t && t->unwinding) {
         atf_thread *c = atf_work_ready(t);
         for (atf_frame *f = t->top; f > t->bottom && f->slot < cfa; f--) {
-            if (f->slot <= sp || hijacked(f)) continue;
+            if (f->slot <= sp || (!atf_frame_reported(f) && hijacked(f))) continue;
             if (c) atf_call_end_inside(t, f, ATF_EXCEPTION);
             atf_frame_out(t, f);
             pop(t);
@@ -272,4 +274,21 @@ void atf_agent_frames_land(uint64_t cfa)
     }
     atf_error_back(error);
     atf_work_end(t);
+}
+
+/* ---------------------------------------------------------------- for cyg.c and profiler.c */
+uint32_t atf_frame_reported(const atf_frame *f) { return (atf_stub_flags(f->stub) & STUB_CYG) != 0; }
+void atf_frame_pop(atf_agent_thread *t) { pop(t); }
+void atf_frame_dead(atf_agent_thread *t) { pop_dead(t, t->raising ? ATF_EXCEPTION : 0); }
+void atf_frame_orphan(atf_agent_thread *t) { orphan(t, 1); }
+void atf_frame_returned(atf_agent_thread *t) { pop_dead(t, ATF_RETURN); }
+atf_frame *atf_frames_settle(atf_agent_thread *t, uint64_t slot) { return settle(t, (uint64_t *)slot); }
+atf_frame *atf_frames_push(atf_agent_thread *t, uint64_t slot, const uint8_t *stub) { return push(t, (uint64_t *)slot, stub); }
+uint32_t atf_frames_enter_aside(atf_agent_thread *t, uint64_t slot, const uint8_t *stub) { return enter_aside(t, (uint64_t *)slot, stub); }
+
+void atf_frames_leave_aside(atf_agent_thread *t)
+{
+    t->aside_open--;
+    keep(t, ATF_RETURN, t->top->stub, t->top->depth);
+    pop(t);
 }

@@ -1,4 +1,5 @@
 /* Builds the stubs of what is loaded and puts its hooks in, now and whenever the loader brings something; the agent's own hooks too. */
+#include "cyg.h"
 #include "sweep.h"
 #include "trap.h"
 #include <link.h>
@@ -9,7 +10,7 @@ pthread_mutex_t atf_agent_lock = PTHREAD_MUTEX_INITIALIZER;
 atf_module *atf_modules;
 static atf_hook own[ATF_ROLE_LAST + 1]; /* functions of roles, found by the agent; and the loader's notification */
 static atf_hook loader;
-static int looked, missed;
+static int looked, missed, late; /* late: the loader has mapped something and not relocated it yet */
 
 static void refuse(atf_module *m, atf_plan_function *f, uint32_t why)
 {
@@ -35,6 +36,14 @@ static int fits_a_trap(uint32_t why)
     return (int)(those >> why & 1);
 }
 
+/* By an earlier plan: its jump may stand behind an endbr64 or behind the call of a profiler. */
+static int hooked_before(const atf_plan_function *f, uint8_t *p)
+{
+    atf_entry e;
+    if (agents_own(p) || (memcmp(p, "\xF3\x0F\x1E\xFA", 4) == 0 && agents_own(p + 4))) return 1;
+    return (f->flags & ATF_FN_PROFILED) && atf_entry_find(p, f->size, f->size, 1, &e) == 0 && agents_own(p + e.offset);
+}
+
 /* Builds the stubs of a module that was just found; adds its hooks to `list`. */
 static uint32_t prepare(atf_module *m, atf_hook **list)
 {
@@ -45,22 +54,30 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
     atf_arena *arena = m->hooks ? atf_arena_new(m->loaded_low, m->loaded_high, count) : NULL;
     uint8_t *led_to = arena ? atf_sweep(m, functions, count) : NULL;
     int entry_only = (m->plan->flags & ATF_PLAN_ENTRY_ONLY) || atf_shadow_stack();
+    int reports = m->hooks && atf_cyg_module(m, arena, late);
     uint64_t busy_until = 0; /* bytes that the function before it changes */
     for (uint32_t i = 0; i < count; i++) {
         atf_plan_function *f = &functions[i];
         uint64_t at = m->at->load_bias + f->vaddr;
-        uint32_t role = ATF_FN_ROLE(f->flags), why = 0, flags = f->flags & (ATF_FN_ENTRY_ONLY | ATF_FN_DETAILS | ATF_FN_TIMED | ATF_FN_TEXTS);
+        uint32_t role = ATF_FN_ROLE(f->flags), why = 0;
+        uint32_t flags = f->flags & (ATF_FN_ENTRY_ONLY | ATF_FN_DETAILS | ATF_FN_TIMED | ATF_FN_TEXTS | ATF_FN_PROFILED);
         int may_trap = arena && !role && m->plan->flags & ATF_PLAN_SLOW_PATH, by_trap = may_trap && f->flags & ATF_FN_TRAP;
         uint8_t **original = NULL;
         void *wrapper = role ? atf_wrapper_of(role, &original) : NULL;
         if (f->state == ATF_FN_WAITING) m->plan->waiting--;
         else if (f->state == ATF_FN_HOOKED || f->state == ATF_FN_HOOKED_ENTRY || f->state == ATF_FN_HOOKED_TRAP) m->plan->hooked--;
         else if (f->state == ATF_FN_REFUSED) m->plan->refused--;
+        if (role >= ATF_ROLE_CYG_ENTER || (reports && atf_cyg_traced(m, f))) {
+            if (m->hooks[i].stub) m->hooks[i].function = f, list[n++] = &m->hooks[i];
+            f->state = role && !m->hooks[i].stub ? ATF_FN_REFUSED : ATF_FN_HOOKED, f->reason = ATF_WHY_NONE;
+            if (!role) f->flags = (f->flags & 0x00FFFFFFu) | (uint32_t)ATF_WAY_CYG << 24, m->plan->hooked++;
+            continue;
+        }
         if (entry_only) flags |= STUB_ENTRY_ONLY;
         if (!led_to) why = ATF_WHY_REACH;
         else if (at < m->low || at >= m->high || m->high - at < ATF_PATCH_BYTES || m->high - at < f->size) why = ATF_WHY_BOUNDS;
         else if (at < busy_until) why = ATF_WHY_OVERLAP;
-        else if (agents_own((uint8_t *)at)) why = ATF_WHY_AGENT;
+        else if (hooked_before(f, (uint8_t *)at)) why = ATF_WHY_AGENT;
         else if (led_to[i]) why = led_to[i];
         else if (!by_trap) {
             uint64_t room = m->high - at;
@@ -79,7 +96,8 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         }
         if (original) *original = m->hooks[i].stub + STUB_BODY;
         m->hooks[i].function = f;
-        busy_until = at + m->hooks[i].bytes;
+        f->flags = (f->flags & 0x00FFFFFFu) | (uint32_t)m->hooks[i].way << 24;
+        busy_until = (uint64_t)m->hooks[i].address + m->hooks[i].bytes;
         f->state = by_trap ? ATF_FN_HOOKED_TRAP : flags & STUB_ENTRY_ONLY ? ATF_FN_HOOKED_ENTRY : ATF_FN_HOOKED, f->reason = 0;
         m->plan->hooked++;
         m->plan->spare[1] += (uint64_t)by_trap; /* traps set so far */
@@ -87,6 +105,7 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
     }
     free(led_to);
     if (arena) atf_arena_close(arena);
+    if (reports) atf_cyg_publish(m);
     m->at->state = ATF_MODULE_LOADED;
     return n;
 }
@@ -141,7 +160,9 @@ static int hook_held(atf_held *h)
     for (atf_module *m = atf_modules; m; m = m->next)
         if (m->at->state == ATF_MODULE_WAITING && atf_module_present(m)) h->n += prepare(m, h->list + h->n);
     qsort(h->list, h->n, sizeof *h->list, atf_hooks_by_address);
-    return h->n ? atf_patch_all(h->list, h->n, 1, h->live, NULL, h->report) : 0;
+    int error = h->n ? atf_patch_all(h->list, h->n, 1, h->live, NULL, h->report) : 0;
+    if (!error) atf_cyg_redirect();
+    return error;
 }
 
 /* own_too: the agent's too. Not in the loader's own call: looking them up opens their library again, half way through its coming. */
@@ -171,11 +192,14 @@ static void follow(int live)
         if (m->at->state == ATF_MODULE_LOADED && (!there || m->at->load_bias != before)) {
             m->at->state = ATF_MODULE_WAITING; /* its bytes are gone with it */
             atf_trap_drop(m->loaded_low, m->loaded_high);
+            atf_cyg_restore(m, 0);
             memset(m->hooks, 0, m->at->function_count * sizeof(atf_hook));
         }
         changed |= there && m->at->state == ATF_MODULE_WAITING;
     }
+    late = 1;
     if (changed) hook(live, 0, NULL);
+    late = 0;
     __atomic_store_n(&looked, 0, __ATOMIC_RELAXED);
 }
 

@@ -13,7 +13,7 @@
         .balign 64
 atf_hot_enter_timed:
         SAVE
-        THREAD  4, .Lenter_timed_slow
+        THREAD  5, .Lenter_timed_slow
         BELOW_TOP 8, .Lenter_timed_slow
         mov     E_SIZE+E_WALL(%r10), %ecx
         jrcxz   2f
@@ -39,7 +39,7 @@ atf_hot_enter_timed:
 atf_hot_leave_timed:
         lea     -8(%rsp), %rsp
         SAVE
-        THREAD  5, .Lleave_timed_slow
+        THREAD  6, .Lleave_timed_slow
         mov     E_SLOT(%r10), %rcx
         not     %rcx
         lea     1(%rsp,%rcx), %rcx

@@ -9,8 +9,8 @@
         .section .text
         .globl atf_hot_begin, atf_hot_enter, atf_hot_entry_only, atf_hot_leave, atf_hot_literals, atf_hot_end
         .hidden atf_hot_begin, atf_hot_enter, atf_hot_entry_only, atf_hot_leave, atf_hot_literals, atf_hot_end
-        .globl atf_hot_enter_timed, atf_hot_leave_timed, atf_hot_enter_details, atf_hot_leave_details
-        .hidden atf_hot_enter_timed, atf_hot_leave_timed, atf_hot_enter_details, atf_hot_leave_details
+        .globl atf_hot_enter_timed, atf_hot_leave_timed, atf_hot_enter_details, atf_hot_leave_details, atf_hot_enter_framed
+        .hidden atf_hot_enter_timed, atf_hot_leave_timed, atf_hot_enter_details, atf_hot_leave_details, atf_hot_enter_framed
         .globl atf_hot_cs, atf_hot_offsets
         .hidden atf_hot_cs, atf_hot_offsets
 
@@ -45,12 +45,12 @@
 1:
         .endm
 
-        /* To `slow` unless the new frame's return slot (at \at from rsp) lies below the top frame's: addresses have their top byte
+        /* To `slow` unless the new frame's return slot (\at bytes from \from) lies below the top frame's: addresses have their top byte
          * zero, so the top byte of the difference says which. */
-        .macro BELOW_TOP at, slow
+        .macro BELOW_TOP at, slow, from=%rsp
         mov     E_SLOT(%r10), %rcx
         not     %rcx
-        lea     \at+1(%rsp,%rcx), %rcx
+        lea     \at+1(\from,%rcx), %rcx
         bswap   %rcx
         movzbl  %cl, %ecx
         jrcxz   \slow
@@ -160,6 +160,36 @@ atf_hot_entry_only:
 .Lentry_full:
         jmp     .Lenter_slow
 
+        .balign 64
+/* As atf_hot_enter, behind a prologue: the function's return address stands at 8(%rbp). */
+atf_hot_enter_framed:
+        SAVE
+        THREAD  4, .Lframed_slow_1
+        BELOW_TOP 8, .Lframed_slow_1, %rbp
+        mov     E_SIZE+E_WALL(%r10), %ecx
+        jrcxz   2f
+.Lframed_slow_1:
+        jmp     .Lframed_slow
+.Lframed_full:
+        movq    $0, E_SLOT(%r10)
+        lea     -E_SIZE(%r10), %r10
+        mov     %r10, T_TOP(%r11)
+        jmp     .Lframed_slow
+2:      mov     E_DEPTH(%r10), %ecx
+        lea     E_SIZE(%r10), %r10
+        mov     %r10, T_TOP(%r11)
+        lea     8(%rbp), %rax
+        mov     %rax, E_SLOT(%r10)
+        mov     8(%rbp), %rax
+        mov     %rax, E_RET(%r10)
+        mov     (%rsp), %rax
+        mov     %rax, E_STUB(%r10)
+        lea     1(%rcx), %ecx
+        mov     %ecx, E_DEPTH(%r10)
+        RECORD  4, T_CALL, .Lframed_full, E_STUB(%r10), E_DEPTH(%r10)
+        RESTORE
+        ret
+
         /* An aborted sequence comes here; the word before is what the kernel asks for. */
         .long   0x53053053
 .Lcs1_abort:
@@ -170,6 +200,9 @@ atf_hot_entry_only:
         .long   0x53053053
 .Lcs3_abort:
         jmp     .Larm3
+        .long   0x53053053
+.Lcs4_abort:
+        jmp     .Larm4
 
         .macro TO_C literal
         lea     -40(%rsp), %rsp
@@ -209,6 +242,21 @@ atf_hot_entry_only:
 1:      BACK
         ret
 
+.Lframed_slow:
+        TO_C
+        lea     8(%rbp), %rdi
+        mov     88(%rsp), %rsi
+        mov     %rsp, %rbx
+        and     $-16, %rsp
+        cld
+        call    *.Lenter_c(%rip)
+        FROM_C
+        test    %eax, %eax
+        jnz     1f
+        addq    $(STUB_BODY + STUB_FRAMED_POP - STUB_RET_ENTER), 88(%rsp)
+1:      BACK
+        ret
+
 .Lleave_slow:
         TO_C
         lea     88(%rsp), %rdi
@@ -229,6 +277,7 @@ atf_hot_literals:
 .Lcs1:  .fill   32, 1, 0
 .Lcs2:  .fill   32, 1, 0
 .Lcs3:  .fill   32, 1, 0
+.Lcs4:  .fill   32, 1, 0
 .Lenter_c: .quad 0
 .Lleave_c: .quad 0
 .Lenter_details_c: .quad 0
@@ -242,9 +291,11 @@ atf_hot_cs:
         .quad   .Lcs1_start - atf_hot_begin, .Lcs1_end - atf_hot_begin, .Lcs1_abort - atf_hot_begin
         .quad   .Lcs2_start - atf_hot_begin, .Lcs2_end - atf_hot_begin, .Lcs2_abort - atf_hot_begin
         .quad   .Lcs3_start - atf_hot_begin, .Lcs3_end - atf_hot_begin, .Lcs3_abort - atf_hot_begin
+        .quad   .Lcs4_start - atf_hot_begin, .Lcs4_end - atf_hot_begin, .Lcs4_abort - atf_hot_begin
         /* the end of each instruction whose last four bytes become an offset from the thread pointer: of the thread's block, of its
          * rseq area's sequence pointer */
 atf_hot_offsets:
         .quad   .Lfast1 - atf_hot_begin, .Lfast2 - atf_hot_begin, .Lfast3 - atf_hot_begin, .Lfast4 - atf_hot_begin, .Lfast5 - atf_hot_begin
-        .quad   .Lcs1_start - atf_hot_begin, .Lcs2_start - atf_hot_begin, .Lcs3_start - atf_hot_begin
+        .quad   .Lfast6 - atf_hot_begin
+        .quad   .Lcs1_start - atf_hot_begin, .Lcs2_start - atf_hot_begin, .Lcs3_start - atf_hot_begin, .Lcs4_start - atf_hot_begin
         .section .note.GNU-stack, "", @progbits

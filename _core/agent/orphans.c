@@ -28,7 +28,8 @@ static void put(const atf_frame *f)
     uint64_t i = place(f->slot), free_at = UINT64_MAX;
     for (;; i++) {
         atf_frame *at = &table[i & (capacity - 1)];
-        if (at->slot == f->slot) { /* whoever stood there is long gone, or ended in a tail call to this one */
+        if (at->slot == f->slot) {
+            /* Whoever stood there is long gone, or called this one in its own place: then it is where that one would have returned to. */
             uint64_t ret = f->ret == (uint64_t)(uintptr_t)(at->stub + STUB_RET_BODY - STUB_RET_ENTER) ? at->ret : f->ret;
             *at = *f;
             at->ret = ret;

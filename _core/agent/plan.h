@@ -22,6 +22,7 @@
 #define ATF_PLAN_BACKTRACE 8u  /* in the details of calls, where the open calls return to */
 #define ATF_STACK_BYTES_MOST 256u
 #define ATF_PLAN_SLOW_PATH 64u /* functions that five bytes do not fit get a one-byte trap */
+#define ATF_PLAN_REPORTS (ATF_PLAN_LIVE | 16u | 32u | 64u) /* only under these may functions be traced by what they report: that is calls and returns */
 
 /* atf_plan.state, agent's */
 enum atf_plan_state { ATF_PLAN_NEW = 0, ATF_PLAN_STARTING = 1, ATF_PLAN_ACTIVE = 2, ATF_PLAN_DETACHED = 3, ATF_PLAN_FAILED = 4 };
@@ -79,6 +80,8 @@ _Static_assert(sizeof(atf_plan_module) == 64, "plan module");
 #define ATF_FN_DETAILS 2u /* what the plan says of details holds for it */
 #define ATF_FN_TEXTS 0x3F0000u /* with ATF_FN_DETAILS: the argument registers, from rdi on, that hold texts to be followed */
 #define ATF_FN_TIMED 4u   /* min_duration_ns holds for it: all functions of a plan, or none */
+#define ATF_FN_PROFILED 8u      /* calls mcount (behind its prologue) or __fentry__ (first of all) */
+#define ATF_FN_INSTRUMENTED 16u /* calls __cyg_profile_func_enter and _exit with its own address */
 #define ATF_FN_TRAP 32u /* by a trap, even where five bytes would do; needs ATF_PLAN_SLOW_PATH */
 /* What the function means to the agent besides being traced; bits 8..15. Functions with a role are not
  * traced themselves. The agent finds those of libgcc_s and libstdc++ alone; the controller names those that
@@ -92,7 +95,19 @@ enum atf_fn_role {
     ATF_ROLE_RESUME = 4,     /* _Unwind_Resume */
     ATF_ROLE_BACKTRACE = 5,  /* _Unwind_Backtrace */
     ATF_ROLE_BEGIN_CATCH = 6, /* __cxa_begin_catch */
-    ATF_ROLE_SET_IP = 7       /* _Unwind_SetIP */
+    ATF_ROLE_SET_IP = 7,      /* _Unwind_SetIP */
+    ATF_ROLE_CYG_ENTER = 11, /* the module's own __cyg_profile_func_enter, which its functions call directly */
+    ATF_ROLE_CYG_EXIT = 12
+};
+
+/* How the agent came into a hooked function; agent's, bits 24..31 of the flags. */
+#define ATF_FN_WAY(flags) ((flags) >> 24)
+enum atf_fn_way {
+    ATF_WAY_JUMP = 0,   /* a jump in the place of its first instructions, which were moved */
+    ATF_WAY_NOPS = 1,   /* a jump in the place of nops that the compiler left: nothing was moved */
+    ATF_WAY_FENTRY = 2, /* a jump behind its call of __fentry__ */
+    ATF_WAY_MCOUNT = 3, /* a jump behind its call of mcount */
+    ATF_WAY_CYG = 4     /* its calls of __cyg_profile_func_enter and _exit: its code is unchanged */
 };
 #define ATF_ROLE_LAST ATF_ROLE_SET_IP
 
@@ -113,6 +128,8 @@ enum atf_fn_reason {
     ATF_WHY_BRANCHED = 9,    /* other code of the module branches into its first 5 bytes, or takes their address */
     ATF_WHY_TABLE = 10,      /* a table of addresses (a switch, labels as values) leads there */
     ATF_WHY_SHARED = 11,     /* another function begins there, or it stands in the middle of another function */
+    ATF_WHY_PROFILER_FRAME = 12, /* calls its profiler from a prologue of another shape, or from any with details or a duration filter */
+    ATF_WHY_PROFILER_LOOP = 13,  /* a loop begins behind the call of its profiler, where the hook would stand */
     ATF_WHY_SIGNAL = 14,     /* a trap only, and the program handles, ignores or blocks SIGTRAP */
     ATF_WHY_LIBC = 15        /* a trap only, and the C library runs with all signals blocked at times */
 };

@@ -216,6 +216,7 @@ atf_thread *atf_work_ready(atf_agent_thread *t)
     if (t->serial != serial) {
         if (atf_self) atf_self->live = 0;
         t->serial = serial;
+        atf_cyg_forget(t);
     } else take_over(t);
     atf_agent_mine = &t->core;
     atf_thread *c = atf_enter_slow();

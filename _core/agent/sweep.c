@@ -31,6 +31,7 @@ typedef struct sweep {
     const atf_plan_function *functions;
     uint32_t count;
     uint8_t *why;
+    uint8_t *hook; /* of each function: where its jump will stand, from its start */
     uint32_t begin, end; /* the function that is being read */
     uint32_t label_count, datum_count;
     uint64_t labels[LABELS_MOST], data[DATA_MOST];
@@ -43,6 +44,7 @@ static inline int has(const uint64_t *bits, uint32_t i) { return bits[i >> 6] >>
 static inline void put(uint64_t *bits, uint32_t i) { bits[i >> 6] |= 1ull << (i & 63); }
 
 static uint32_t offset_of(const sweep *s, uint32_t i) { return (uint32_t)(s->m->at->load_bias + s->functions[i].vaddr - s->m->low); }
+static uint32_t jump_of(const sweep *s, uint32_t i) { return offset_of(s, i) + s->hook[i]; }
 static int inside(const sweep *s, uint32_t i) { return s->m->at->load_bias + s->functions[i].vaddr - s->m->low < s->bytes; }
 
 /* The functions whose bytes 1..4 hold this offset; several may overlap. */
@@ -51,10 +53,10 @@ static void refuse_at(sweep *s, uint32_t to, uint32_t from, uint8_t reason)
     uint32_t low = 0, high = s->count;
     while (low < high) {
         uint32_t mid = (low + high) / 2;
-        if (inside(s, mid) ? offset_of(s, mid) < to : s->functions[mid].vaddr + s->m->at->load_bias < s->m->low) low = mid + 1;
+        if (inside(s, mid) ? jump_of(s, mid) < to : s->functions[mid].vaddr + s->m->at->load_bias < s->m->low) low = mid + 1;
         else high = mid;
     }
-    while (low-- && inside(s, low) && to - offset_of(s, low) < ATF_PATCH_BYTES) {
+    while (low-- && inside(s, low) && to - jump_of(s, low) < ATF_PATCH_BYTES) {
         int own = reason == ATF_WHY_BRANCHED && from - offset_of(s, low) < s->functions[low].size;
         if (!s->why[low]) s->why[low] = own ? ATF_WHY_JUMP_BACK : reason;
     }
@@ -234,11 +236,12 @@ static void compare_starts(sweep *s, const atf_span *frames, uint32_t frame_coun
         if (!inside(s, i)) continue;
         uint32_t at = offset_of(s, i), k = i + 1;
         while (k < s->count && s->functions[k].vaddr == s->functions[i].vaddr) k++;
-        uint64_t room = k < s->count ? s->functions[k].vaddr - s->functions[i].vaddr : ATF_PATCH_BYTES;
+        uint32_t needed = s->hook[i] + ATF_PATCH_BYTES;
+        uint64_t room = k < s->count ? s->functions[k].vaddr - s->functions[i].vaddr : needed;
         while (f < frame_count && frames[f].from < at) f++;
         uint32_t beyond = f + (f < frame_count && frames[f].from == at);
         if (beyond < frame_count && frames[beyond].from - at < room) room = frames[beyond].from - at;
-        if (room < ATF_PATCH_BYTES) s->why[i] = s->functions[i].size <= room ? ATF_WHY_SHORT : ATF_WHY_SHARED;
+        if (room < needed) s->why[i] = s->functions[i].size <= room ? ATF_WHY_SHORT : ATF_WHY_SHARED;
         if (f && beyond == f && at < frames[f - 1].to) s->why[i] = ATF_WHY_SHARED;
     }
 }
@@ -249,13 +252,19 @@ uint8_t *atf_sweep(const atf_module *m, const atf_plan_function *functions, uint
     size_t words = s.bytes / 64 + 1;
     if (m->high - m->low > UINT32_MAX - 64) return NULL; /* nor would a jump reach */
     s.why = calloc(count ? count : 1, 1);
+    s.hook = calloc(count ? count : 1, 1);
     s.guarded = calloc(words * 3, 8), s.seen = s.guarded + words, s.wanted = s.seen + words;
-    if (!s.why || !s.guarded) {
-        free(s.why), free(s.guarded);
+    if (!s.why || !s.hook || !s.guarded) {
+        free(s.why), free(s.hook), free(s.guarded);
         return NULL;
     }
-    for (uint32_t i = 0; i < count; i++)
-        for (uint32_t k = 1; k < ATF_PATCH_BYTES && inside(&s, i) && offset_of(&s, i) + k < s.bytes; k++) put(s.guarded, offset_of(&s, i) + k);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!inside(&s, i)) continue;
+        uint32_t at = offset_of(&s, i), rest = mapped_to(&s, at) - at, size = functions[i].size < rest ? functions[i].size : rest;
+        atf_entry e = {0};
+        if (size && !ATF_FN_ROLE(functions[i].flags) && atf_entry_find(s.code + at, size, rest, functions[i].flags & ATF_FN_PROFILED, &e) == 0) s.hook[i] = (uint8_t)e.offset;
+        for (uint32_t k = 1; k < ATF_PATCH_BYTES && jump_of(&s, i) + k < s.bytes; k++) put(s.guarded, jump_of(&s, i) + k);
+    }
     atf_span *frames;
     uint32_t frame_count = atf_module_frames(m, &frames);
     compare_starts(&s, frames, frame_count);
@@ -266,6 +275,7 @@ uint8_t *atf_sweep(const atf_module *m, const atf_plan_function *functions, uint
     free(frames);
     free(s.guarded);
     free(s.tables);
+    free(s.hook);
     if (s.no_memory) free(s.why), s.why = NULL;
     return s.why;
 }

@@ -12,6 +12,7 @@
 #define T_TOP 48
 #define T_LEAST 56
 #define T_FILTERED 64
+#define T_RAISING 72
 #define T_SEEN -4096 /* in the page before: the kernel zeroes it in a forked child */
 #define T_SEEN_BIAS 0x40000000
 
@@ -39,6 +40,9 @@
 #define R_FLAGS 96
 #define R_XMM 112
 #define R_SIZE 176
+#define STUB_FRAMED 0x100 /* the return slot is 8(%rbp): the body begins with `pop 8(%rbp)`, which puts the pushed address there */
+#define STUB_FRAMED_POP 3 /* its bytes */
+#define STUB_CYG 0x200 /* no stub: a function that reports its calls itself; its frames hold no return address */
 
 #ifndef __ASSEMBLER__
 #include "../producer.h"
@@ -69,13 +73,16 @@ typedef struct atf_agent_thread {
     atf_frame *top;
     int64_t least;     /* minus the ticks that a call must last; 0: all are recorded */
     uint64_t filtered; /* calls that did not */
+    uint32_t raising;   /* an exception was thrown and is not caught yet */
+    uint32_t beyond;    /* reported calls that found no room on the shadow stack */
+    atf_frame *raised;  /* up to here frames were there when it was thrown */
 
     /* slow paths' */
     atf_frame *bottom; /* sentinel below the first frame: its slot is above every address */
     uint64_t home_low, home_high; /* the stack it began on; 0: unknown */
     uint64_t bytes;               /* of this block and its shadow stack */
     uint32_t tid, rounds, finished, serial;
-    uint32_t unwinding;   /* an exception is under way: what is taken off now ended by it */
+    uint32_t unwinding;   /* return addresses were given back for an unwinder; what is taken off now ended by an exception */
     uint32_t restartable; /* 0: no rseq, so no fast path: a signal handler could write into a record that is being made */
     uint64_t at_work; /* inside a slow path */
     uint64_t unwritten;         /* records that found no room there: a gap in the numbers at the next ring */
@@ -92,6 +99,7 @@ typedef struct atf_agent_thread {
 _Static_assert(offsetof(atf_agent_thread, head) == T_HEAD && offsetof(atf_agent_thread, base) == T_BASE, "thread");
 _Static_assert(offsetof(atf_agent_thread, negcap) == T_NEGCAP && offsetof(atf_agent_thread, call_word) == T_CALL, "thread");
 _Static_assert(offsetof(atf_agent_thread, return_word) == T_RETURN && offsetof(atf_agent_thread, top) == T_TOP, "thread");
+_Static_assert(offsetof(atf_agent_thread, raising) == T_RAISING, "thread");
 _Static_assert(offsetof(atf_frame, slot) == E_SLOT && offsetof(atf_frame, stub) == E_STUB && offsetof(atf_frame, depth) == E_DEPTH, "frame");
 _Static_assert(offsetof(atf_agent_thread, least) == T_LEAST && offsetof(atf_agent_thread, filtered) == T_FILTERED, "thread");
 _Static_assert(offsetof(atf_frame, start) == E_START, "frame");

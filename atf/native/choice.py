@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from atf._core.errors import NothingToTrace
+from atf.native import instrumented
 from atf.native.demangle import demangle, qualified
 from atf.native.elf import IFUNC, ElfFile, Function
 
@@ -45,6 +46,7 @@ class Chosen(NamedTuple):
     linkage: str
     number: int
     role: int = 0
+    flags: int = 0  # of the plan: how it was compiled for tracing
 
 
 @dataclass
@@ -101,12 +103,16 @@ def choose(module: Module, file: ElfFile, globs: Globs, least_bytes: int = 5) ->
         module.refused = [("*", GO)]
         return module
     unwinder = any(function.name == "_Unwind_RaiseException" for function in functions)
+    flags = instrumented.flags_of(file, functions)
+    reports = any(flag & instrumented.INSTRUMENTED for flag in flags.values())
     for number, function in enumerate(functions):
         full = demangle(function.name)
         name = qualified(full) if full != function.name else full
         # A role of a file that is no unwinder: linked in statically, so that the agent cannot find it by its library.
         if unwinder and function.name in ROLES:
             module.chosen.append(Chosen(function.vaddr, function.size, name, function.name, number, ROLES[function.name]))
+        if reports and function.name in instrumented.CYG_ROLES:
+            module.chosen.append(Chosen(function.vaddr, function.size, name, function.name, number, instrumented.CYG_ROLES[function.name]))
         if not globs.wants(module.name, name, full):
             continue
         # Where the kernel or the loader begins there is no return address: argc stands in its place.
@@ -114,7 +120,7 @@ def choose(module: Module, file: ElfFile, globs: Globs, least_bytes: int = 5) ->
         if why:
             module.refused.append((name, why))
         elif not (unwinder and function.name in ROLES):
-            module.chosen.append(Chosen(function.vaddr, function.size, name, function.name, number))
+            module.chosen.append(Chosen(function.vaddr, function.size, name, function.name, number, 0, flags.get(function.vaddr, 0)))
     return module
 
 
@@ -122,6 +128,8 @@ def _why_not(function: Function, unwinder: bool, least_bytes: int) -> str:
     if function.kind == IFUNC:
         return "chooses an implementation while the program loads"
     for name in (function.name, *function.aliases):
+        if name in instrumented.HOOKS:
+            return "called by every function that was compiled for tracing"
         if _FRAGMENT.search(name):
             return "a part of another function"
         if unwinder and _UNWINDER.fullmatch(name):

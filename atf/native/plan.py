@@ -49,6 +49,7 @@ FUNCTION = np.dtype([("vaddr", "<u8"), ("size", "<u4"), ("flags", "<u4"), ("func
 assert (HEADER.itemsize, MODULE.itemsize, FUNCTION.itemsize) == (160, 64, 32)
 OURS = (64, 48, 24)  # bytes of each that are ours: the agent's fields begin there
 
+WAYS = ("jump", "nops", "fentry", "mcount", "cyg")  # a function's flags, bits 24 to 31
 REASONS = {
     1: "shorter than 5 bytes up to the next code",
     2: "a branch of its own leads into its first 5 bytes",
@@ -61,6 +62,8 @@ REASONS = {
     9: "other code branches into its first 5 bytes",
     10: "a table of addresses leads into its first 5 bytes",
     11: "shares its code with another function",
+    12: "calls its profiler from a prologue of another shape, or of any with details or a duration filter",
+    13: "a loop begins behind the call of its profiler, where the hook would stand",
     14: "a trap only, and the program handles, ignores or blocks SIGTRAP",
     15: "a trap only, and the C library may run with all signals blocked",
 }
@@ -122,7 +125,8 @@ class Plan:
         for module in self.modules:
             for name, why in module.refused:
                 yield module, name, why
-            for i in (states[first : first + len(module.chosen)] == REFUSED).nonzero()[0].tolist():
+            mine = slice(first, first + len(module.chosen))
+            for i in ((states[mine] == REFUSED) & (reasons[mine] != 0)).nonzero()[0].tolist():  # without a reason: a role that nobody needs
                 yield module, module.chosen[i].name, REASONS.get(int(reasons[first + i]), f"reason {int(reasons[first + i])}")
             first += len(module.chosen)
 
@@ -134,6 +138,15 @@ class Plan:
         excluded = sum(len(module.refused) for module in self.modules)
         counts = {"hooked": hooked, "refused": int((states == REFUSED).sum()) + excluded, "waiting": int((states == WAITING).sum())}
         return {**counts, "traps": int(self.header["spare"][0][1])}
+
+
+    def ways(self) -> dict[str, int]:
+        """Hooked functions by how the agent came into them; ``entry-only``: by a jump that leaves the return alone. Ways without any are left out."""
+        flags, states = self.entries["flags"].copy(), self.entries["state"].copy()
+        hooked = (flags >> 8 & 0xFF == 0) & np.isin(states, (HOOKED, HOOKED_ENTRY, HOOKED_TRAP, RESTORED))
+        found = {name: int((hooked & (flags >> 24 == way)).sum()) for way, name in enumerate(WAYS)}
+        entries = int((hooked & (states == HOOKED_ENTRY)).sum())
+        return {name: count for name, count in {**found, "entry-only": entries}.items() if count}
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
@@ -163,7 +176,10 @@ def _build(modules: list[Module], segments: tuple[int, int, int], flags: int, de
         part = entries[first : first + count]
         part["vaddr"] = [one.vaddr for one in module.chosen]
         part["size"] = [min(one.size, 0xFFFFFFFF) for one in module.chosen]
-        part["flags"] = [one.role << 8 or details.function_flags | followed.get(module.function_id(one), 0) << 16 for one in module.chosen]
+        texts = [followed.get(module.function_id(one), 0) << 16 for one in module.chosen]
+        of_role = [one.role << 8 | one.flags for one in module.chosen]
+        plain = [details.function_flags | one.flags for one in module.chosen]
+        part["flags"] = [role if one.role else flags | text for one, role, flags, text in zip(module.chosen, of_role, plain, texts, strict=True)]
         part["function_id"] = [module.function_id(one) for one in module.chosen]
         first += count
     head = header[0]

@@ -76,6 +76,7 @@ class NativeProcess(Process):
             entry["base_address"] = f"0x{bias:x}"
         native = values.setdefault("native", {})
         native.update(plan.counts())
+        native["ways"] = plan.ways()
         native.update({name: plan.value(name) for name in ("threads_stopped", "stop_ns", "setup_ns", "skipped", "orphans")})
         if self.details.min_duration_ns:
             native["min_duration_ns"], native["filtered"] = self.details.min_duration_ns, plan.value("filtered")

@@ -73,6 +73,17 @@ int main(void) {
     for (int r = 0; r < 21; r++) for (int i = 0; i < 50; i++) go(i);
     printf("%ld\n", sum); CALLS(go, 1050); CALLS(body, 50); CALLS(pause_in, 1000); CALLS(step, 3050); return 0; }
 """,
+    "coroutines_that_call_last": r"""
+static ucontext_t home, other[20]; static char stacks[20][65536]; static long sum;
+KEEP long step(long k) { sum += k; return sum; }
+KEEP void pause_in(int i) { volatile int k = i; swapcontext(&other[k], &home); step(k); }
+KEEP void body(int i) { step(1); pause_in(i); step(3); pause_in(i); }
+KEEP void go(int i) { volatile int k = i; swapcontext(&home, &other[k]); step(2); }
+int main(void) {
+    for (int i = 0; i < 20; i++) { getcontext(&other[i]); other[i].uc_stack.ss_sp = stacks[i]; other[i].uc_stack.ss_size = 65536; other[i].uc_link = &home; makecontext(&other[i], (void (*)(void))body, 1, i); }
+    for (int r = 0; r < 3; r++) for (int i = 0; i < 20; i++) go(i);
+    printf("%ld\n", sum); CALLS(go, 60); CALLS(body, 20); CALLS(pause_in, 40); CALLS(step, 140); return 0; }
+""",
     "signals": r"""
 static volatile long ticks;
 KEEP int spin(int x) { return x + 1; }
