@@ -176,10 +176,10 @@ def _build(modules: list[Module], segments: tuple[int, int, int], flags: int, de
         part = entries[first : first + count]
         part["vaddr"] = [one.vaddr for one in module.chosen]
         part["size"] = [min(one.size, 0xFFFFFFFF) for one in module.chosen]
-        texts = [followed.get(module.function_id(one), 0) << 16 for one in module.chosen]
+        strings = [followed.get(module.function_id(one), 0) << 16 for one in module.chosen]
         of_role = [one.role << 8 | one.flags for one in module.chosen]
         plain = [details.function_flags | one.flags for one in module.chosen]
-        part["flags"] = [role if one.role else flags | text for one, role, flags, text in zip(module.chosen, of_role, plain, texts, strict=True)]
+        part["flags"] = [role if one.role else flags | text for one, role, flags, text in zip(module.chosen, of_role, plain, strings, strict=True)]
         part["function_id"] = [module.function_id(one) for one in module.chosen]
         first += count
     head = header[0]
