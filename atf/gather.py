@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from atf import runtime
@@ -65,6 +66,10 @@ class Process:
             self.manifest.write()
 
 
+    def finished(self) -> None:
+        """Everything of it is in its files, and its segments are gone."""
+
+
 ProcessType = TypeVar("ProcessType", bound=Process)
 
 
@@ -92,6 +97,7 @@ class Gatherer:
         self.drain = drain.Drain()
         self.live: dict[str, Process] = {}
         self.done: list[Process] = []
+        self.kind_of: Callable[[dict[str, str]], Callable[..., Process] | None] = lambda values: None  # of a process that announced itself
         self.errors: list[str] = []
         self.refused: AtfError | None = None  # a manifest that could not be written, the newest
         self.kept = 0  # processes that could not be saved: the runtime directory still leads to their segments
@@ -104,9 +110,9 @@ class Gatherer:
         self.drain.start()
 
     def take_in(
-        self, values: dict[str, Any], segments: segment.SegmentSet, directory: str | None = None, kind: type[ProcessType] | None = None
+        self, values: dict[str, Any], segments: segment.SegmentSet, directory: str | None = None, kind: Callable[..., ProcessType] | None = None
     ) -> ProcessType:
-        """Begin to drain one process into a directory of its own. kind: of process, by default Process."""
+        """Begin to drain one process into a directory of its own. kind: makes what is kept of it, by default a Process."""
         path = directory or new_process_directory(self.output, int(values["pid"]))
         argv = [part for part in str(values.get("argv", "")).split("\x1f") if part]
         manifest = Manifest(
@@ -115,6 +121,8 @@ class Gatherer:
         )
         if directory is not None:
             manifest.keep_native(directory)
+        if self.resume and values.get("plan"):
+            manifest.names_of_plan(self.output, str(values["plan"]))
         assert segments.segments is not None
         if self.resume:
             _need_room(path, segments.segments.pending_bytes)
@@ -160,7 +168,9 @@ class Gatherer:
                 ids = tuple(int(part) for part in values["segments"].split(","))
                 segments = segment.SegmentSet.attach(ids)  # type: ignore[arg-type]
                 try:
-                    self.live[values["file"]] = self.take_in(values, segments, values.get("directory") if self.resume else None)
+                    self.live[values["file"]] = self.take_in(
+                        values, segments, values.get("directory") if self.resume else None, self.kind_of(values)
+                    )
                 except (AtfError, OSError):
                     assert segments.segments is not None
                     segments.segments.stop()
@@ -215,6 +225,7 @@ class Gatherer:
                 _unlink(process.file)
         process.segments.detach()
         self.done.append(process)
+        process.finished()
 
     def stop(self) -> None:
         """Recording is over for every process, running ones too, and none begins any more."""

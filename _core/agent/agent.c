@@ -18,6 +18,8 @@ static void *attached[3];
 static int32_t attached_ids[3];
 static int safe_to_let_go;
 
+atf_plan *atf_agent_plan(uint32_t i) { return i < plan_count ? plans[i] : NULL; }
+
 static atf_plan *map_plan(const char *path)
 {
     struct stat s;
@@ -92,6 +94,8 @@ ATF_PUBLIC int atf_agent_start(const char *path)
     if (!plan_count) let_go(); /* what an earlier stop had to leave */
     int error = plan_count == PLANS_MOST ? ATF_PLAN_E_MEMORY : attach(p);
     if (!error) {
+        if (p->flags & ATF_PLAN_CHILDREN) atf_family_of_plan(path);
+        atf_family_like(attached[0], attached[1]);
         plans[plan_count++] = p;
         if (plan_count == 1) atf_agent_counts = p;
         for (uint32_t i = 0; i < p->module_count; i++) {

@@ -101,6 +101,21 @@ int atf_patch_all(atf_hook **hooks, uint32_t n, int put, int live, void (*stoppe
 /* ---- hooks.c ---- */
 void atf_agent_look_again(void);
 
+/* ---- child.c ---- */
+int atf_family_open(const char *directory);
+void atf_family_of_plan(const char *plan);   /* the children of this process will be followed, if the session says so */
+void atf_family_like(const atf_control *c, const atf_registry *r);
+int atf_family_has(const char *name);
+void atf_family_forget(const char *name);
+int atf_family_drained(void);
+uint64_t atf_process_start(void);
+void atf_child_forked(int recorded, atf_agent_thread *self);
+void atf_child_begin(void);
+void atf_child_own_plans(void);
+
+/* ---- agent.c ---- */
+atf_plan *atf_agent_plan(uint32_t i); /* NULL: there are fewer */
+
 /* ---- unwind.c ---- */
 void *atf_wrapper_of(uint32_t role, uint8_t ***original);
 int atf_wrapper_library(uint32_t role, uint8_t **address, uint32_t *size);

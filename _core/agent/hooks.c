@@ -135,6 +135,7 @@ int atf_hook_present(int live, atf_plan *report)
 static void loader_changed(void)
 {
     if (_r_debug.r_state != RT_CONSISTENT || pthread_mutex_trylock(&atf_agent_lock) != 0) return;
+    atf_child_own_plans();
     int changed = 0;
     for (atf_module *m = atf_modules; m; m = m->next) {
         uint64_t before = m->at->load_bias;
@@ -155,6 +156,7 @@ void atf_agent_look_again(void)
 {
     if (__atomic_exchange_n(&looked, 1, __ATOMIC_RELAXED) || pthread_mutex_trylock(&atf_agent_lock) != 0) return;
     uint64_t quiet = atf_agent_quiet(1);
+    atf_child_own_plans();
     atf_hook_present(1, NULL);
     atf_agent_quiet(quiet);
     pthread_mutex_unlock(&atf_agent_lock);

@@ -15,6 +15,7 @@
 /* atf_plan.flags */
 #define ATF_PLAN_LIVE 1u       /* other threads run: they are stopped while code is changed */
 #define ATF_PLAN_ENTRY_ONLY 2u /* no return hooks anywhere */
+#define ATF_PLAN_CHILDREN 16u  /* forked children record on: family.h, in the plan's directory */
 
 /* atf_plan.state, agent's */
 enum atf_plan_state { ATF_PLAN_NEW = 0, ATF_PLAN_STARTING = 1, ATF_PLAN_ACTIVE = 2, ATF_PLAN_DETACHED = 3, ATF_PLAN_FAILED = 4 };

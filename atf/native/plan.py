@@ -14,7 +14,7 @@ from atf._core.errors import InjectionError
 from atf.native.choice import Module
 
 MAGIC, VERSION = 0x50465441, 1
-LIVE, ENTRY_ONLY = 1, 2
+LIVE, ENTRY_ONLY, CHILDREN = 1, 2, 16
 NEW, STARTING, ACTIVE, DETACHED, FAILED = range(5)
 WAITING, HOOKED, HOOKED_ENTRY, REFUSED, RESTORED = range(5)
 HEADER = np.dtype(

@@ -11,6 +11,7 @@ from atf.native import injector, plan
 from atf.native.begin import begin, check_level
 from atf.native.child import Child
 from atf.native.elf import ElfFile
+from atf.native.family import Family, ForkedChild
 from atf.native.modules import choose_modules, find_program, of_program, traceable
 from atf.native.process import NativeProcess
 from atf.supervise import Running, Supervisor
@@ -41,6 +42,7 @@ class NativeSupervisor(Supervisor):
         self.modules = choose_modules(self.program, libraries, modules, include, exclude)
         self.config = config
         self.process: NativeProcess | None = None
+        self.family: Family | None = None
         super().__init__(command, out, config)
 
     def _command_line(self, words: list[str]) -> list[str]:
@@ -54,7 +56,12 @@ class NativeSupervisor(Supervisor):
     def _spawn(self, mask: set[int]) -> Running:
         child = Child(self.program, self.command, mask)
         try:
-            self.process = begin(self.gatherer, child.pid, self.command, self.modules, self.config)
+            if self.config.get("children") == "1":
+                self.family = Family(self.session)
+                self.gatherer.kind_of = self.family.kind_of
+            self.process = begin(self.gatherer, child.pid, self.command, self.modules, self.config, plan.CHILDREN if self.family else 0)
+            if self.family and self.process.plan:
+                self.family.know(self.process.plan)
         except BaseException:
             child.abandon()
             raise
@@ -79,8 +86,20 @@ class NativeSupervisor(Supervisor):
             self.gatherer.complain(f"{self.command[0]} ran without the agent: its loader ignores LD_PRELOAD (setuid program?); use `atf attach`")
         else:
             self._guarded(process.plan.require_started)
-        self._guarded(process.keep_what_occurs)
+        self._complete(process)
         return status
+
+    def _complete(self, process: NativeProcess) -> None:
+        """Manifests name what occurs in the trace; the program's own tells of its children."""
+        if self.family is not None:
+            process.manifest.values["native"]["children"] = self.family.counts()
+            told = self.family.complaint()
+            if told:
+                self.gatherer.complain(told)
+        self._guarded(process.keep_what_occurs, self.family and self.family.places)
+        for other in self.gatherer.done:
+            if isinstance(other, ForkedChild):
+                self._guarded(other.keep_what_occurs)
 
     def stop(self, reason: str) -> None:
         """End the recording; the program runs on, with its own code back in place where it can be entered."""

@@ -1,0 +1,27 @@
+/* The family: one small file in a session's directory, shared by the controller and by every process that descends from a
+ * traced one. Fields have one writer each, or are counted by atomic adds. Never includes Python.h. */
+#ifndef ATF_FAMILY_H
+#define ATF_FAMILY_H
+#include <stddef.h>
+#include <stdint.h>
+
+#define ATF_FAMILY_MAGIC 0x46465441u /* "ATFF" */
+#define ATF_FAMILY_VERSION 1u
+#define ATF_FAMILY_FILE "family" /* its name in the session's directory */
+
+typedef struct atf_family {
+    uint32_t magic, version;
+    /* controller's */
+    uint32_t recorder_pid; /* when it is gone nobody begins any more */
+    uint32_t most;         /* forked children whose segments may be there at a time */
+    uint32_t drained;      /* forked children whose segments are gone again */
+    uint32_t wait_ms;      /* an executed program waits no longer than this for its plan */
+    /* agents', relaxed adds: `made` less `drained` is compared with `most`, a few too many do no harm */
+    uint32_t made;         /* forked children that have segments or had */
+    uint32_t unrecorded;   /* forked children that recorded nothing: too many, or the system refused */
+    uint32_t untouched;    /* programs executed as they are: the loader would not take the agent in */
+    uint32_t late;         /* programs executed whose plan did not come in time */
+    uint32_t reserved[6];
+} atf_family;
+_Static_assert(sizeof(atf_family) == 64, "family");
+#endif
