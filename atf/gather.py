@@ -98,6 +98,7 @@ class Gatherer:
         self.live: dict[str, Process] = {}
         self.done: list[Process] = []
         self.kind_of: Callable[[dict[str, str]], Callable[..., Process] | None] = lambda values: None  # of a process that announced itself
+        self.asked: Callable[[], None] = lambda: None  # looks for processes that wait for an answer
         self.errors: list[str] = []
         self.refused: AtfError | None = None  # a manifest that could not be written, the newest
         self.kept = 0  # processes that could not be saved: the runtime directory still leads to their segments
@@ -160,6 +161,7 @@ class Gatherer:
     def scan(self) -> None:
         """Take in the processes that announced themselves, and what others complained of."""
         assert self.session
+        self.asked()
         known = {process.file for process in (*self.live.values(), *self.done)}
         for values in runtime.processes(self.session):
             if values["file"] in known:

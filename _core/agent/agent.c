@@ -169,5 +169,6 @@ __attribute__((constructor)) static void preloaded(void)
             free(copy);
         } else unsetenv("LD_PRELOAD");
     }
-    atf_agent_start(path);
+    if (path[0] == '@') atf_ask(path + 1);
+    else atf_agent_start(path);
 }

@@ -102,16 +102,17 @@ int atf_patch_all(atf_hook **hooks, uint32_t n, int put, int live, void (*stoppe
 void atf_agent_look_again(void);
 
 /* ---- child.c ---- */
-int atf_family_open(const char *directory);
-void atf_family_of_plan(const char *plan);   /* the children of this process will be followed, if the session says so */
+void atf_family_of_plan(const char *plan);   /* children of this process are followed, if the session has a family */
 void atf_family_like(const atf_control *c, const atf_registry *r);
-int atf_family_has(const char *name);
-void atf_family_forget(const char *name);
-int atf_family_drained(void);
-uint64_t atf_process_start(void);
 void atf_child_forked(int recorded, atf_agent_thread *self);
 void atf_child_begin(void);
 void atf_child_own_plans(void);
+
+/* ---- exec.c and ask.c ---- */
+int atf_exec_here(const char *session); /* where this library lies, for the programs that are executed; 0: it cannot tell */
+int atf_exec_followed(void);
+void *atf_exec_wrapper(uint32_t role, uint8_t ***at);
+void atf_ask(const char *session);      /* an executed program asks what is to be done with it, and does that */
 
 /* ---- agent.c ---- */
 atf_plan *atf_agent_plan(uint32_t i); /* NULL: there are fewer */

@@ -19,7 +19,7 @@
 enum stage { NOTHING = 0, FORKED = 1, BEGINNING = 2 };
 
 static atf_family *family; /* NULL: children are not followed */
-static char session[2048], plan_place[256];
+static char session[2048], stopped[2100], plan_place[256];
 static atf_text plan_name = {plan_place, 0, sizeof plan_place, 0};
 static atf_geometry geometry; /* of this process's segments, for those of its children */
 static atf_settings settings;
@@ -34,9 +34,11 @@ const char *atf_family_session(void) { return session; }
 /* The session's directory, and the file there that its processes share. 0: there is none. */
 int atf_family_open(const char *directory)
 {
-    char path[2100];
-    atf_text t = atf_text_in(session, sizeof session), f = atf_text_in(path, sizeof path);
+    static char path[2100];
+    atf_text t = atf_text_in(session, sizeof session), f = atf_text_in(path, sizeof path), s = atf_text_in(stopped, sizeof stopped);
     atf_text_put(&t, directory);
+    atf_text_put(&s, directory);
+    atf_text_put(&s, "/stopped");
     atf_text_put(&f, directory);
     atf_text_put(&f, "/" ATF_FAMILY_FILE);
     long fd = t.full || f.full ? -1 : atf_call(SYS_openat, AT_HERE, (long)path, 02 | READ_CLOEXEC, 0, 0, 0);
@@ -62,7 +64,8 @@ void atf_family_of_plan(const char *plan)
     if (!slash || slash >= sizeof directory) return;
     memcpy(directory, plan, slash);
     directory[slash] = 0;
-    if (!atf_family_open(directory)) return;
+    if (!family && !atf_family_open(directory)) return;
+    atf_exec_here(directory);
     plan_name = atf_text_in(plan_place, sizeof plan_place);
     atf_text_put(&plan_name, plan + slash + 1);
 }
@@ -100,7 +103,7 @@ void atf_child_own_plans(void)
 }
 
 /* ---------------------------------------------------------------- announcing */
-static long read_whole(const char *path, char *to, long room)
+long atf_read_whole(const char *path, char *to, long room)
 {
     long fd = atf_call(SYS_openat, AT_HERE, (long)path, READ_CLOEXEC, 0, 0, 0), n = 0, got = 1;
     if (fd < 0) return 0;
@@ -113,7 +116,7 @@ static long read_whole(const char *path, char *to, long room)
 uint64_t atf_process_start(void)
 {
     static char stat[1024];
-    long n = read_whole("/proc/self/stat", stat, sizeof stat), at = n;
+    long n = atf_read_whole("/proc/self/stat", stat, sizeof stat), at = n;
     while (at > 0 && stat[at - 1] != ')') at--;
     int field = 2;
     uint64_t start = 0;
@@ -144,33 +147,28 @@ int atf_family_write(const char *name, const atf_text *content)
     return 0;
 }
 
-/* Whether the session's directory has a file of this name; -1: the directory is gone, or closed to this process. */
-int atf_family_has(const char *name)
+/* 1: the recording is over, or its directory is gone or closed to this process. */
+static int over(void)
 {
-    static char path[2400];
-    atf_text p = atf_text_in(path, sizeof path);
-    atf_text_put(&p, session);
-    if (atf_call(SYS_faccessat, AT_HERE, (long)path, 2 | 1, 0, 0, 0) != 0) return -1;
-    atf_text_char(&p, '/');
-    atf_text_put(&p, name);
-    return !p.full && atf_call(SYS_faccessat, AT_HERE, (long)path, 0, 0, 0, 0) == 0;
+    return atf_call(SYS_faccessat, AT_HERE, (long)session, 2 | 1, 0, 0, 0) != 0 || atf_call(SYS_faccessat, AT_HERE, (long)stopped, 0, 0, 0, 0) == 0;
 }
 
-void atf_family_forget(const char *name)
+/* 0: it was not there. */
+int atf_family_forget(const char *name)
 {
     static char path[2400];
     atf_text p = atf_text_in(path, sizeof path);
     atf_text_put(&p, session);
     atf_text_char(&p, '/');
     atf_text_put(&p, name);
-    atf_call(SYS_unlinkat, AT_HERE, (long)path, 0, 0, 0, 0);
+    return atf_call(SYS_unlinkat, AT_HERE, (long)path, 0, 0, 0, 0) == 0;
 }
 
 /* Somebody drains, or will. A recorder of another user answers EPERM: it is there. */
 int atf_family_drained(void)
 {
     long said = family->recorder_pid ? atf_call(SYS_kill, family->recorder_pid, 0, 0, 0, 0, 0) : -3;
-    return said != -3 /* ESRCH */ && atf_family_has("stopped") == 0;
+    return said != -3 /* ESRCH */ && !over();
 }
 
 static int announce(const int ids[3], char *name, size_t room)
@@ -195,7 +193,7 @@ static int announce(const int ids[3], char *name, size_t room)
     atf_text_value(&t, plan_name.start, plan_name.n);
     atf_text_put(&t, "\nargv=");
     t.room -= 1; /* its line ends, however long it is */
-    atf_text_value(&t, part, (size_t)read_whole("/proc/self/cmdline", part, sizeof part));
+    atf_text_value(&t, part, (size_t)atf_read_whole("/proc/self/cmdline", part, sizeof part));
     t.room += 1, t.full = 0;
     atf_text_char(&t, '\n');
     return atf_family_write(name, &t);
@@ -247,7 +245,7 @@ static int begin(void)
         good = announce(ids, name, sizeof name);
     }
     /* The recorder writes `stopped`, then looks for announcements one last time: one of both sees the other. */
-    if (good && atf_family_has("stopped") != 0) {
+    if (good && over()) {
         atf_family_forget(name);
         good = 0;
     }
@@ -261,6 +259,25 @@ static int begin(void)
     return 1;
 }
 
+static void nap_us(long us)
+{
+    struct timespec nap = {0, us * 1000};
+    atf_call(SYS_nanosleep, (long)&nap, 0, 0, 0, 0, 0);
+}
+
+/* Room for one more: under `block` it is waited for, as for a ring. */
+static int make_room(void)
+{
+    uint64_t start = atf_clock_ns(CLOCK_MONOTONIC);
+    for (;;) {
+        uint32_t there = atf_add_acq_rel32(&family->made, 1) - atf_load_acquire32(&family->drained);
+        if (there < family->most) return 1;
+        atf_add_acq_rel32(&family->made, (uint32_t)-1);
+        if (settings.policy != ATF_BLOCK || atf_clock_ns(CLOCK_MONOTONIC) - start > settings.block_deadline_ns || !atf_family_drained()) return 0;
+        nap_us(500);
+    }
+}
+
 /* At an event of a forked child that has no segments. Its other threads wait for the one that makes them. */
 void atf_child_begin(void)
 {
@@ -268,17 +285,12 @@ void atf_child_begin(void)
     if (now == NOTHING) return;
     if (now == FORKED && atf_cas_acq_rel32(&stage, FORKED, BEGINNING)) {
         if (atf_family_drained()) {
-            uint32_t there = atf_add_acq_rel32(&family->made, 1) - atf_load_relaxed32(&family->drained);
-            if (there >= family->most || !begin()) {
-                atf_add_acq_rel32(&family->unrecorded, 1);
-                atf_add_acq_rel32(&family->made, (uint32_t)-1);
-            }
+            int room = make_room(), good = room && begin();
+            if (!good) atf_add_acq_rel32(&family->unrecorded, 1);
+            if (room && !good) atf_add_acq_rel32(&family->made, (uint32_t)-1);
         }
         atf_store_release32(&stage, NOTHING); /* pairs with the acquire above: atf_recording is set, or stays NULL */
         return;
     }
-    while (atf_load_acquire32(&stage) == BEGINNING) {
-        struct timespec nap = {0, 50000};
-        atf_call(SYS_nanosleep, (long)&nap, 0, 0, 0, 0, 0);
-    }
+    while (atf_load_acquire32(&stage) == BEGINNING) nap_us(50);
 }

@@ -24,4 +24,15 @@ typedef struct atf_family {
     uint32_t reserved[6];
 } atf_family;
 _Static_assert(sizeof(atf_family) == 64, "family");
+
+/* ---- child.c ---- */
+struct atf_text;
+atf_family *atf_family_here(void);        /* NULL: nobody is followed */
+const char *atf_family_session(void);     /* the session's directory */
+int atf_family_open(const char *session); /* 0: there is none any more */
+int atf_family_drained(void);             /* 0: the recorder is gone, or the recording over */
+int atf_family_write(const char *name, const struct atf_text *content);
+int atf_family_forget(const char *name);
+uint64_t atf_process_start(void);
+long atf_read_whole(const char *path, char *to, long room);
 #endif

@@ -6,7 +6,7 @@
 
 pthread_mutex_t atf_agent_lock = PTHREAD_MUTEX_INITIALIZER;
 atf_module *atf_modules;
-static atf_hook own[ATF_ROLE_BEGIN_CATCH + 1]; /* functions of roles, found by the agent; and the loader's notification */
+static atf_hook own[ATF_ROLE_LAST + 1]; /* functions of roles, found by the agent; and the loader's notification */
 static atf_hook loader;
 static int looked;
 
@@ -22,7 +22,7 @@ static int agents_own(uint8_t *p)
     int32_t d;
     memcpy(&d, p + 1, 4);
     if (p == loader.address || (*p == 0xE9 && atf_in_arena((uint64_t)(p + 5) + (uint64_t)(int64_t)d))) return 1;
-    for (uint32_t r = 1; r <= ATF_ROLE_BEGIN_CATCH; r++)
+    for (uint32_t r = 1; r <= ATF_ROLE_LAST; r++)
         if (own[r].address == p) return 1;
     return 0;
 }
@@ -91,10 +91,10 @@ static uint32_t take(uint8_t *code, uint32_t size, void *wrapper, atf_hook *h)
 
 static void loader_changed(void);
 
-static uint32_t take_own(atf_hook **list)
+static uint32_t take_roles(atf_hook **list, uint32_t first, uint32_t last)
 {
     uint32_t n = 0;
-    for (uint32_t role = 1; role <= ATF_ROLE_BEGIN_CATCH; role++) {
+    for (uint32_t role = first; role <= last; role++) {
         uint8_t *address, **original;
         uint32_t size;
         if (own[role].stub && own[role].active) continue;
@@ -103,6 +103,12 @@ static uint32_t take_own(atf_hook **list)
         *original = own[role].stub + STUB_BODY;
         list[n++] = &own[role];
     }
+    return n;
+}
+
+static uint32_t take_own(atf_hook **list)
+{
+    uint32_t n = take_roles(list, 1, atf_exec_followed() ? ATF_ROLE_LAST : ATF_ROLE_BEGIN_CATCH);
     if (!loader.stub) {
         ElfW(Addr) brk = _r_debug.r_brk;
         if (brk && take((uint8_t *)brk, 1, loader_changed, &loader)) list[n++] = &loader;
@@ -112,7 +118,7 @@ static uint32_t take_own(atf_hook **list)
 
 uint32_t atf_hooks_most(void)
 {
-    uint32_t most = ATF_ROLE_BEGIN_CATCH + 2;
+    uint32_t most = ATF_ROLE_LAST + 2;
     for (atf_module *m = atf_modules; m; m = m->next) most += m->at->function_count;
     return most;
 }
@@ -129,6 +135,15 @@ int atf_hook_present(int live, atf_plan *report)
     int error = n ? atf_patch_all(list, n, 1, live, NULL, report) : 0;
     free(list);
     return error;
+}
+
+/* Nothing but what executes programs; before the program has threads. */
+void atf_hook_exec(void)
+{
+    atf_hook *list[ATF_ROLE_LAST];
+    uint32_t n = take_roles(list, ATF_ROLE_EXECVE, ATF_ROLE_LAST);
+    qsort(list, n, sizeof *list, atf_hooks_by_address);
+    if (n) atf_patch_all(list, n, 1, 0, NULL, NULL);
 }
 
 /* The loader calls this between and after its changes of the list of atf_modules. */

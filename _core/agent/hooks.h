@@ -22,5 +22,6 @@ int atf_module_present(atf_module *m); /* whether it is in memory; `at` says whe
 /* ---- hooks.c ---- */
 uint32_t atf_hooks_most(void);                      /* how many there can be */
 int atf_hook_present(int live, atf_plan *report);   /* hooks what is there and was not yet; 0 or an atf_plan_error */
+void atf_hook_exec(void);
 int atf_hooks_by_address(const void *a, const void *b); /* for qsort over atf_hook * */
 #endif

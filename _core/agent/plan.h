@@ -80,7 +80,11 @@ enum atf_fn_role {
     ATF_ROLE_RETHROW = 3,    /* _Unwind_Resume_or_Rethrow */
     ATF_ROLE_RESUME = 4,     /* _Unwind_Resume */
     ATF_ROLE_BACKTRACE = 5,  /* _Unwind_Backtrace */
-    ATF_ROLE_BEGIN_CATCH = 6 /* __cxa_begin_catch */
+    ATF_ROLE_BEGIN_CATCH = 6, /* __cxa_begin_catch */
+    ATF_ROLE_EXECVE = 7,     /* the C library's, found by the agent alone */
+    ATF_ROLE_EXECVEAT = 8,
+    ATF_ROLE_FEXECVE = 9,
+    ATF_ROLE_LAST = 9
 };
 
 /* atf_plan_function.state, agent's */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 
 from atf import runtime
 from atf._core import segment
@@ -22,7 +23,15 @@ def check_level(level: str) -> int:
     return ENTRY_ONLY if level == "calls" else 0
 
 
-def begin(gatherer: Gatherer, pid: int, argv: list[str], modules: list[Module], config: dict[str, str], flags: int = 0) -> NativeProcess:
+def begin(
+    gatherer: Gatherer,
+    pid: int,
+    argv: list[str],
+    modules: list[Module],
+    config: dict[str, str],
+    flags: int = 0,
+    kind: Callable[..., NativeProcess] = NativeProcess,
+) -> NativeProcess:
     """Make everything that the agent of process ``pid`` will need, and begin to drain. SegmentError, OutputError."""
     assert gatherer.session
     options = {key: int(config[key]) for key in GEOMETRY if config.get(key)}
@@ -45,9 +54,10 @@ def begin(gatherer: Gatherer, pid: int, argv: list[str], modules: list[Module], 
             "argv": "\x1f".join(argv),
             "executable": modules[0].path,
             "native": "1",
+            "plan": os.path.basename(plan.path),
         }
         runtime.write(file, values)
-        process = gatherer.take_in({**runtime.read(file), "file": file}, segments, kind=NativeProcess)
+        process = gatherer.take_in({**runtime.read(file), "file": file}, segments, kind=kind)
     except BaseException:
         segments.remove()
         segments.detach()

@@ -15,8 +15,10 @@ from atf._core import drain, segment
 from atf._core.errors import SessionError
 from atf.gather import Process
 from atf.manifest import Manifest
+from atf.native.choice import Module
 from atf.native.names import Places, module_entry, occurring, symbol_entry
 from atf.native.plan import Plan
+from atf.native.process import NativeProcess
 
 MAGIC, VERSION, FILE = 0x46465441, 1, "family"  # as in _core/agent/family.h
 MOST = 256  # forked children whose segments may be there at a time: those beyond are counted and not recorded
@@ -46,33 +48,41 @@ class Family:
         for name, value in (("version", VERSION), ("recorder_pid", os.getpid()), ("most", most), ("wait_ms", wait_ms), ("magic", MAGIC)):
             self.shared[name][0] = value
         self.places = Places()
-        self._plans: dict[str, Plan] = {}
-        self._symbols: dict[str, dict[int, dict[str, Any]]] = {}
+        self._plans: dict[str, tuple[list[Module], Callable[[], list[int]]]] = {}  # modules, and where they were loaded
+        self._symbols: dict[int, dict[int, dict[str, Any]]] = {}
 
     def value(self, name: str) -> int:
         """A member of the shared file as it is now."""
         return int(self.shared[name][0])
 
     def know(self, plan: Plan) -> None:
-        """Children forked under this plan have their names from it."""
-        self._plans[os.path.basename(plan.path)] = plan
+        """Processes under this plan have their names from it."""
+        self._plans[os.path.basename(plan.path)] = (plan.modules, lambda: plan.images["load_bias"].tolist())
+
+    def settle(self, plan: Plan) -> None:
+        """The process of this plan is over: what its children may still need is kept, its file and its memory are not."""
+        biases: list[int] = plan.images["load_bias"].tolist()
+        self._plans[os.path.basename(plan.path)] = (plan.modules, lambda: biases)
+        try:
+            os.unlink(plan.path)
+        except OSError:
+            pass
 
     def modules(self, name: str) -> list[dict[str, Any]]:
-        """Manifest entries of a plan's modules; addresses are the parent's, which are a forked child's too."""
-        plan = self._plans[name]
-        biases = plan.images["load_bias"].tolist()
-        return [{**module_entry(module), "base_address": f"0x{bias:x}"} for module, bias in zip(plan.modules, biases, strict=True)]
+        """Manifest entries of a plan's modules; addresses are the same in a forked child."""
+        modules, biases = self._plans[name]
+        return [{**module_entry(module), "base_address": f"0x{bias:x}"} for module, bias in zip(modules, biases(), strict=True)]
 
     def symbols(self, name: str) -> dict[int, dict[str, Any]]:
-        """Manifest entries of a plan's functions, by function id."""
-        if name not in self._symbols:
-            plan = self._plans[name]
-            self._symbols[name] = {module.function_id(one): symbol_entry(module, one) for module in plan.modules for one in module.chosen if not one.role}
-        return self._symbols[name]
+        """Manifest entries of a plan's functions, by function id. Processes of one program share them."""
+        modules = self._plans[name][0]
+        if id(modules) not in self._symbols:
+            self._symbols[id(modules)] = {module.function_id(one): symbol_entry(module, one) for module in modules for one in module.chosen if not one.role}
+        return self._symbols[id(modules)]
 
     def add_lines(self, name: str, symbols: list[dict[str, Any]]) -> bool:
         """File and line for entries that have none yet; whether there are any now."""
-        return self.places.fill(self._plans[name].modules, symbols)
+        return self.places.fill(self._plans[name][0], symbols)
 
     def kind_of(self, values: dict[str, str]) -> Callable[..., Process] | None:
         """What takes a process in that announced itself: None for one of no plan."""
@@ -90,24 +100,22 @@ class Family:
         return f"not recorded: {' and '.join(told)}" if told else None
 
 
-class ForkedChild(Process):
-    """A forked child: its segments are its own, its functions are its parent's."""
+class Descendant(Process):
+    """Names come from a plan: all of them, once, when it goes on for a while; those that occur when it is over."""
 
-    def __init__(self, family: Family, values: dict[str, Any], segments: segment.SegmentSet, source: drain.Source, manifest: Manifest):
-        super().__init__(values, segments, source, manifest)
-        self.family, self.plan_name = family, str(values["plan"])
-        self._named, self._since = False, time.monotonic()
-        manifest.values["native"] = {"plan": self.plan_name, "forked_from": int(values.get("ppid", 0) or 0)}
+    family: Family
+    plan_name: str
+    since: float
+    named = False
 
     def take_names(self) -> bool:
-        """All names, once, for a child that goes on: most are over before, and then have the names that occur."""
-        if self._named or time.monotonic() - self._since < NAMED_AFTER_S:
+        if self.named or time.monotonic() - self.since < NAMED_AFTER_S:
             return False
         self._name(list(self.family.symbols(self.plan_name).values()))
         return True
 
     def _name(self, symbols: list[dict[str, Any]]) -> None:
-        self._named = True
+        self.named = True
         self.manifest.values["modules"] = self.family.modules(self.plan_name)
         self.manifest.values["symbols"] = symbols
 
@@ -117,11 +125,44 @@ class ForkedChild(Process):
             self._name([dict(known[one]) for one in sorted(seen & known.keys())])
         super().write_manifest(status)
 
-    def finished(self) -> None:
-        """Its segments are gone: another child may have some."""
-        self.family.shared["drained"][0] += 1
-
     def keep_what_occurs(self) -> None:
         """Lines for the functions in the manifest, after the recording: reading them takes its time."""
         if self.family.add_lines(self.plan_name, self.manifest.values["symbols"]):
             self.manifest.write()
+
+
+class ForkedChild(Descendant):
+    """A forked child: its segments are its own, its functions are its parent's."""
+
+    def __init__(self, family: Family, values: dict[str, Any], segments: segment.SegmentSet, source: drain.Source, manifest: Manifest):
+        super().__init__(values, segments, source, manifest)
+        self.family, self.plan_name, self.since = family, str(values["plan"]), time.monotonic()
+        manifest.values["native"] = {"plan": self.plan_name, "forked_from": int(values.get("ppid", 0) or 0)}
+
+    def finished(self) -> None:
+        """Its segments are gone: another child may have some."""
+        self.family.shared["drained"][0] += 1
+
+
+class ExecutedProgram(Descendant, NativeProcess):
+    """A program that a followed process executed, with a plan of its own."""
+
+    def __init__(self, family: Family, values: dict[str, Any], segments: segment.SegmentSet, source: drain.Source, manifest: Manifest):
+        super().__init__(values, segments, source, manifest)
+        self.family, self.plan_name, self.since = family, str(values["plan"]), time.monotonic()
+
+    def name_everything(self, plan: Plan) -> None:
+        self.plan = plan
+        self.family.know(plan)
+
+    def write_manifest(self, status: str) -> None:
+        if self.plan is not None:  # else nothing is known yet: it is being taken in
+            super().write_manifest(status)
+
+    def finished(self) -> None:
+        assert self.plan is not None
+        self.family.settle(self.plan)
+        self.plan = None
+
+    def keep_what_occurs(self, places: Places | None = None) -> None:
+        Descendant.keep_what_occurs(self)

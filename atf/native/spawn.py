@@ -11,10 +11,11 @@ from atf.native import injector, plan
 from atf.native.begin import begin, check_level
 from atf.native.child import Child
 from atf.native.elf import ElfFile
-from atf.native.family import Family, ForkedChild
+from atf.native.family import Descendant, Family
+from atf.native.follow import Follower
 from atf.native.modules import choose_modules, find_program, of_program, traceable
 from atf.native.process import NativeProcess
-from atf.supervise import Running, Supervisor
+from atf.supervise import BOOT, Running, Supervisor
 
 
 class NativeSupervisor(Supervisor):
@@ -39,8 +40,9 @@ class NativeSupervisor(Supervisor):
         self.program = find_program(command[0])
         file = traceable(ElfFile(self.program))
         libraries = of_program(self.program, file)
+        modules, include, exclude = list(modules), list(include), list(exclude)
         self.modules = choose_modules(self.program, libraries, modules, include, exclude)
-        self.config = config
+        self.config, self._wanted = config, (modules, include, exclude)
         self.process: NativeProcess | None = None
         self.family: Family | None = None
         super().__init__(command, out, config)
@@ -58,7 +60,7 @@ class NativeSupervisor(Supervisor):
         try:
             if self.config.get("children") == "1":
                 self.family = Family(self.session)
-                self.gatherer.kind_of = self.family.kind_of
+                Follower(self.gatherer, self.family, self.config, BOOT, *self._wanted)
             self.process = begin(self.gatherer, child.pid, self.command, self.modules, self.config, plan.CHILDREN if self.family else 0)
             if self.family and self.process.plan:
                 self.family.know(self.process.plan)
@@ -98,7 +100,7 @@ class NativeSupervisor(Supervisor):
                 self.gatherer.complain(told)
         self._guarded(process.keep_what_occurs, self.family and self.family.places)
         for other in self.gatherer.done:
-            if isinstance(other, ForkedChild):
+            if isinstance(other, Descendant):
                 self._guarded(other.keep_what_occurs)
 
     def stop(self, reason: str) -> None:
