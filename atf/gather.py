@@ -151,6 +151,7 @@ class Gatherer:
         for key, process in list(self.live.items()):
             if process.gone():
                 self.complete(key, dead=True)
+                self.asked()
         if time.monotonic() - self._refreshed > self._refresh_s:
             self._refreshed = time.monotonic()
             self._refresh_s = min(2 * self._refresh_s, 1.0)
@@ -170,6 +171,7 @@ class Gatherer:
                 ids = tuple(int(part) for part in values["segments"].split(","))
                 segments = segment.SegmentSet.attach(ids)  # type: ignore[arg-type]
                 try:
+                    self.asked()
                     self.live[values["file"]] = self.take_in(
                         values, segments, values.get("directory") if self.resume else None, self.kind_of(values)
                     )

@@ -5,6 +5,7 @@
 #include "family.h"
 #include "text.h"
 #include "hooks.h"
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,7 +45,7 @@ static int wait_for_answer(uint32_t wait_ms)
 static int ask(atf_family *f)
 {
     static char content[64];
-    uint64_t pid = (uint64_t)atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0), start = atf_process_start();
+    uint64_t pid = (uint64_t)atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0), start = atf_process_start((uint32_t)pid);
     atf_text t = atf_text_in(content, sizeof content), q = atf_text_in(name, sizeof name), a = atf_text_in(answer_name, sizeof answer_name);
     atf_text p = atf_text_in(answer_path, sizeof answer_path);
     atf_text_put(&t, "pid=");
@@ -63,7 +64,7 @@ static int ask(atf_family *f)
     atf_text_char(&p, '/');
     atf_text_put(&p, answer_name);
     if (!atf_family_drained() || !atf_family_write(name, &t)) return 0;
-    atf_call(SYS_kill, f->recorder_pid, 17 /* SIGCHLD: it looks at once; to anybody else it means nothing */, 0, 0, 0, 0);
+    if (atf_process_start(f->recorder_pid) == f->recorder_start) atf_call(SYS_kill, f->recorder_pid, SIGCHLD, 0, 0, 0, 0); /* it looks at once */
     if (wait_for_answer(f->wait_ms)) return 1;
     /* The recorder takes the question away before it begins: then the answer is not far. */
     if (!atf_family_forget(name) && wait_for_answer(f->wait_ms / 3)) return 1;

@@ -112,11 +112,15 @@ long atf_read_whole(const char *path, char *to, long room)
     return n;
 }
 
-/* Clock ticks after boot; 0: not told. Field 22; the name before may hold anything, so fields are counted from the last `)`. */
-uint64_t atf_process_start(void)
+/* Field 22; the name before it may hold anything, so fields are counted from the last `)`. */
+uint64_t atf_process_start(uint32_t pid)
 {
-    static char stat[1024];
-    long n = atf_read_whole("/proc/self/stat", stat, sizeof stat), at = n;
+    static char stat[1024], path[32];
+    atf_text p = atf_text_in(path, sizeof path);
+    atf_text_put(&p, "/proc/");
+    atf_text_number(&p, pid);
+    atf_text_put(&p, "/stat");
+    long n = atf_read_whole(path, stat, sizeof stat), at = n;
     while (at > 0 && stat[at - 1] != ')') at--;
     int field = 2;
     uint64_t start = 0;
@@ -240,7 +244,7 @@ static int begin(void)
     }
     if (good) {
         settings.pid = (uint32_t)atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
-        settings.start = atf_process_start();
+        settings.start = atf_process_start(settings.pid);
         atf_segments_format(at[0], at[1], at[2], bytes, &geometry, &settings);
         good = announce(ids, name, sizeof name);
     }

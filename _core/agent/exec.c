@@ -123,8 +123,10 @@ static uint32_t measure(char *const envp[], size_t *bytes)
     *bytes = 0;
     for (; envp && envp[n]; n++) {
         if (n == ENTRIES_MOST) return 0;
+        size_t length = 0;
         if (!is(envp[n], "LD_PRELOAD=")) continue;
-        while (envp[n][*bytes]) ++*bytes;
+        while (envp[n][length]) length++;
+        if (length > *bytes) *bytes = length;
     }
     return *bytes + preload_bytes + 2 > PRELOAD_MOST ? 0 : n + 3;
 }
@@ -172,7 +174,7 @@ static int follow_execve(const char *path, char *const argv[], char *const envp[
 
 static int follow_execveat(int directory, const char *path, char *const argv[], char *const envp[], int flags)
 {
-    if (wanted() && (path[0] ? follows_path(directory, path) : follows(directory))) {
+    if (wanted() && (path && !path[0] ? follows(directory) : follows_path(directory, path))) {
         EXTEND(envp)
         return ((execveat_function)original[1])(directory, path, argv, envp, flags);
     }

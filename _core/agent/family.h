@@ -21,7 +21,8 @@ typedef struct atf_family {
     uint32_t unrecorded;   /* forked children that recorded nothing: too many, or the system refused */
     uint32_t untouched;    /* programs executed as they are: the loader would not take the agent in */
     uint32_t late;         /* programs executed whose plan did not come in time */
-    uint32_t reserved[6];
+    uint64_t recorder_start; /* controller's: with the id it names one process for ever */
+    uint32_t reserved[4];
 } atf_family;
 _Static_assert(sizeof(atf_family) == 64, "family");
 
@@ -33,6 +34,6 @@ int atf_family_open(const char *session); /* 0: there is none any more */
 int atf_family_drained(void);             /* 0: the recorder is gone, or the recording over */
 int atf_family_write(const char *name, const struct atf_text *content);
 int atf_family_forget(const char *name);
-uint64_t atf_process_start(void);
+uint64_t atf_process_start(uint32_t pid); /* clock ticks after boot; 0: there is no such process */
 long atf_read_whole(const char *path, char *to, long room);
 #endif

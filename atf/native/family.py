@@ -26,7 +26,7 @@ WAIT_MS = 1500  # an executed program does not wait longer for its plan
 NAMED_AFTER_S = 0.5  # children that live longer have all names in their manifest while they run
 SHARED = np.dtype(
     [(name, "<u4") for name in ("magic", "version", "recorder_pid", "most", "drained", "wait_ms", "made", "unrecorded", "untouched", "late")]
-    + [("reserved", "<u4", 6)]
+    + [("recorder_start", "<u8"), ("reserved", "<u4", 4)]
 )
 assert SHARED.itemsize == 64
 
@@ -45,7 +45,9 @@ class Family:
         finally:
             os.close(descriptor)
         self.shared = np.frombuffer(self._map, SHARED, 1)
-        for name, value in (("version", VERSION), ("recorder_pid", os.getpid()), ("most", most), ("wait_ms", wait_ms), ("magic", MAGIC)):
+        me = os.getpid()
+        values = {"version": VERSION, "recorder_pid": me, "recorder_start": segment.process_start(me), "most": most, "wait_ms": wait_ms, "magic": MAGIC}
+        for name, value in values.items():
             self.shared[name][0] = value
         self.places = Places()
         self._plans: dict[str, tuple[list[Module], Callable[[], list[int]]]] = {}  # modules, and where they were loaded
