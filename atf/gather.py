@@ -19,6 +19,8 @@ ROOM_BYTES = 1 << 18  # for the manifest and the ends of files
 class Process:
     """One recorded process that is being drained."""
 
+    often = False  # one of many: only its last manifest is waited for to be on the disk
+
     def __init__(self, values: dict[str, Any], segments: segment.SegmentSet, source: drain.Source, manifest: Manifest):
         self.pid = int(values["pid"])
         self.start = int(values.get("start", 0) or 0)
@@ -50,7 +52,7 @@ class Process:
         if info["names_lost"]:
             self.manifest.values["names_lost"] = info["names_lost"]
         self.manifest.values["counters"] = {key: info[key] for key in COUNTERS}
-        self.manifest.write()
+        self.manifest.write(durable=status != "recording" or not self.often)
         self._written = time.monotonic()
 
     def write_status(self, status: str) -> None:

@@ -140,15 +140,16 @@ class Manifest:
         values["time_start_ns"] = min((t["time_start_ns"] for t in written), default=0)
         values["time_end_ns"] = max((t["time_end_ns"] for t in written), default=0)
 
-    def write(self) -> None:
-        """Replace manifest.json at once. OutputError when the disk refuses; the one before stays then."""
+    def write(self, durable: bool = True) -> None:
+        """Replace manifest.json at once; durable: waits until it is on the disk. OutputError when the disk refuses; the one before stays then."""
         target = os.path.join(self.path, "manifest.json")
         temporary = f"{target}.{os.getpid()}.tmp"
         try:
             with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
                 json.dump(self.values, file, ensure_ascii=True, separators=(",", ":"))
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             os.replace(temporary, target)
         except OSError as error:
             try:

@@ -162,9 +162,8 @@ __attribute__((constructor)) static void preloaded(void)
     unsetenv("ATF_AGENT");
     if (before) {
         const char *rest = before + strcspn(before, ": ");
-        rest += strspn(rest, ": ");
-        if (*rest) {
-            char *copy = strdup(rest);
+        if (*rest) { /* what the program has, be it empty */
+            char *copy = strdup(rest + 1);
             if (copy) setenv("LD_PRELOAD", copy, 1);
             free(copy);
         } else unsetenv("LD_PRELOAD");

@@ -76,6 +76,7 @@ static int ask(atf_family *f)
 static void become_python(const char *session, const char *path)
 {
     const char *before = getenv("PYTHONPATH");
+    if (before && strncmp(before, path, strlen(path)) == 0 && getenv("ATF_SESSION")) return; /* it was told before */
     char *both = malloc(strlen(path) + (before ? strlen(before) : 0) + 2);
     if (!both) return;
     strcpy(both, path);
@@ -90,6 +91,6 @@ void atf_ask(const char *session)
     if (!atf_family_open(session) || !ask(atf_family_here())) return;
     char *plan = value_of(answer, "plan"), *python = value_of(answer, "python");
     if (python) become_python(session, python);
-    else if (plan) atf_agent_start(plan);
-    else if (atf_exec_here(session)) atf_hook_exec(); /* nothing of it is traced; what it executes may be */
+    if (plan) atf_agent_start(plan);
+    else if (value_of(answer, "follow") && atf_exec_here(session)) atf_hook_exec(); /* nothing of it is traced; what it executes may be */
 }

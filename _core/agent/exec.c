@@ -144,7 +144,7 @@ static char *const *extended(char **to, char *text, char *const envp[])
         }
         atf_text t = atf_text_in(text, PRELOAD_MOST);
         atf_text_put(&t, preload);
-        if (envp[i][11]) atf_text_char(&t, ':');
+        atf_text_char(&t, ':');
         atf_text_put(&t, envp[i] + 11);
         preloading = text;
     }

@@ -25,7 +25,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--include", action="append", default=[], metavar="GLOB", help=what)
     parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="none whose name fits; repeatable")
     add_modules(parser)
-    parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow Python child processes (default: yes)")
+    parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow child processes (default: yes)")
+    what = "below a shell, make, Python …: record the compiled programs that it starts too (a compiled PROGRAM's children always are)"
+    parser.add_argument("--programs", action="store_true", help=what)
     parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="end the recording after e.g. 10s; the program goes on")
     parser.add_argument("--ring-size", metavar="SIZE", help="ring memory of one thread, e.g. 32M (default: 8M)")
     parser.add_argument("--burst-size", metavar="SIZE", help="ring memory that a process's threads share for bursts, touched when needed (default: 128M)")
@@ -40,6 +42,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from atf import recording
+    from atf._core.errors import UsageError
     from atf.native.kind import is_native, refuse_python
     from atf.supervise import Supervisor
 
@@ -61,6 +64,12 @@ def run(args: argparse.Namespace) -> int:
 
         refuse_python(words)
         supervisor = NativeSupervisor(words, args.out, config, wanted_modules(args), args.include, args.exclude)
+    elif args.programs:
+        from atf.native.launch import LauncherSupervisor
+
+        if not args.children:
+            raise UsageError("--programs follows children, --no-children does not: leave one of them out")
+        supervisor = LauncherSupervisor(words, args.out, config, wanted_modules(args), args.include, args.exclude)
     else:
         supervisor = Supervisor(words, args.out, config)
     live = not args.quiet and not args.json and sys.stderr.isatty()

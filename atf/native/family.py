@@ -34,7 +34,7 @@ assert SHARED.itemsize == 64
 class Family:
     """The file that all agents of a session share, and the names that forked children have from their parent's plan."""
 
-    def __init__(self, session: str, most: int = MOST, wait_ms: int = WAIT_MS):
+    def __init__(self, session: str, most: int | None = None, wait_ms: int | None = None):
         path = os.path.join(session, FILE)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -46,7 +46,7 @@ class Family:
             os.close(descriptor)
         self.shared = np.frombuffer(self._map, SHARED, 1)
         me = os.getpid()
-        values = {"version": VERSION, "recorder_pid": me, "recorder_start": segment.process_start(me), "most": most, "wait_ms": wait_ms, "magic": MAGIC}
+        values = {"version": VERSION, "recorder_pid": me, "recorder_start": segment.process_start(me), "most": most or MOST, "wait_ms": wait_ms or WAIT_MS, "magic": MAGIC}
         for name, value in values.items():
             self.shared[name][0] = value
         self.places = Places()
@@ -109,6 +109,7 @@ class Descendant(Process):
     plan_name: str
     since: float
     named = False
+    often = True
 
     def take_names(self) -> bool:
         if self.named or time.monotonic() - self.since < NAMED_AFTER_S:
@@ -130,7 +131,7 @@ class Descendant(Process):
     def keep_what_occurs(self) -> None:
         """Lines for the functions in the manifest, after the recording: reading them takes its time."""
         if self.family.add_lines(self.plan_name, self.manifest.values["symbols"]):
-            self.manifest.write()
+            self.manifest.write(durable=False)
 
 
 class ForkedChild(Descendant):

@@ -23,6 +23,7 @@ class Follower:
     """Answers ``PID-START.ask`` files of a session. The program waits meanwhile: what was read of a file is kept for the next process of it.
 
     boot: the directory by which a Python begins to record. modules, include, exclude: what is traced in each program.
+    everything: what a Python executes is followed too.
     """
 
     def __init__(
@@ -34,8 +35,10 @@ class Follower:
         modules: Iterable[str] = ("main",),
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
+        everything: bool = False,
     ):
         self.gatherer, self.family, self.config, self.boot = gatherer, family, config, boot
+        self.everything = everything
         self.wanted, self.include, self.exclude = list(modules), list(include), list(exclude)
         self._chosen: dict[tuple[int, int, int, int], list[Module]] = {}
         gatherer.asked = self.look
@@ -58,12 +61,12 @@ class Follower:
                 continue
 
     def _answer(self, pid: int, start: int) -> dict[str, str]:
-        """``plan``: record by it. ``python``: a Python, which records itself. Else: only what it executes is followed."""
+        """``plan``: record by it. ``python``: a Python, which records itself. ``follow``: what it executes asks too."""
         program = os.readlink(f"/proc/{pid}/exe")
         if os.path.basename(program) in LAUNCHERS:
             return {"follow": "1"}
         if is_python(program):
-            return {"python": self.boot}
+            return {"python": self.boot, **({"follow": "1"} if self.everything else {})}
         if os.path.exists(os.path.join(str(self.gatherer.session), "stopped")) or not segment.alive(pid, start):
             return {"follow": "1"}
         try:

@@ -53,7 +53,7 @@ class NativeSupervisor(Supervisor):
     def environment(self) -> dict[str, str]:
         assert self.process is not None and self.process.plan is not None
         preload = os.environ.get("LD_PRELOAD")
-        return {**os.environ, "ATF_AGENT": self.process.plan.path, "LD_PRELOAD": self.agent + (":" + preload if preload else "")}
+        return {**os.environ, "ATF_AGENT": self.process.plan.path, "LD_PRELOAD": self.agent + ("" if preload is None else ":" + preload)}
 
     def _spawn(self, mask: set[int]) -> Running:
         child = Child(self.program, self.command, mask)
