@@ -35,7 +35,7 @@ static int wait_for_answer(uint32_t wait_ms)
             atf_family_forget(answer_name);
             return 1;
         }
-        if (atf_clock_ns(CLOCK_MONOTONIC) - start > wait_ms * 1000000ull || !atf_family_drained()) return 0;
+        if (atf_clock_ns(CLOCK_MONOTONIC) - start > wait_ms * 1000000ull || atf_family_state() != ATF_SESSION_OPEN) return 0;
         struct timespec nap = {0, (long)nap_ns};
         atf_call(SYS_nanosleep, (long)&nap, 0, 0, 0, 0, 0);
         if (nap_ns < 2000000) nap_ns += nap_ns / 4;
@@ -63,12 +63,12 @@ static int ask(atf_family *f)
     atf_text_put(&p, atf_family_session());
     atf_text_char(&p, '/');
     atf_text_put(&p, answer_name);
-    if (!atf_family_drained() || !atf_family_write(name, &t)) return 0;
+    if (atf_family_state() != ATF_SESSION_OPEN || !atf_family_write(name, &t)) return 0;
     if (atf_process_start(f->recorder_pid) == f->recorder_start) atf_call(SYS_kill, f->recorder_pid, SIGCHLD, 0, 0, 0, 0); /* it looks at once */
     if (wait_for_answer(f->wait_ms)) return 1;
     /* The recorder takes the question away before it begins: then the answer is not far. */
     if (!atf_family_forget(name) && wait_for_answer(f->wait_ms / 3)) return 1;
-    if (atf_family_drained()) atf_add_acq_rel32(&f->late, 1);
+    if (atf_family_state() == ATF_SESSION_OPEN) atf_add_acq_rel32(&f->late, 1);
     return 0;
 }
 

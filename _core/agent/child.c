@@ -2,7 +2,7 @@
  * announces them in the session's directory as every recorded process does. It asks nobody and waits for nobody, so a child that
  * ends at once leaves its records too: whoever drains adopts the segments of the dead. A child without an event costs nothing.
  * System calls only: the child may have been forked while another thread held any lock of the C library. Texts stand in static
- * memory, since the stack may be small: one thread makes the segments, and a program asks for its plan before it has others. */
+ * memory, since the stack may be small: one thread makes the segments. */
 #include "agent.h"
 #include "family.h"
 #include "hooks.h"
@@ -11,15 +11,11 @@
 #include <sys/mman.h>
 #include <sys/shm.h>
 
-#define AT_HERE -100
-#define READ_CLOEXEC 0x80000
-#define NEW_CLOEXEC (0x80000 | 0x1 | 0x40 | 0x80) /* O_WRONLY | O_CREAT | O_EXCL */
 #define NO_RESERVE 010000
 
 enum stage { NOTHING = 0, FORKED = 1, BEGINNING = 2 };
 
-static atf_family *family; /* NULL: children are not followed */
-static char session[2048], stopped[2100], plan_place[256];
+static char plan_place[256];
 static atf_text plan_name = {plan_place, 0, sizeof plan_place, 0};
 static atf_geometry geometry; /* of this process's segments, for those of its children */
 static atf_settings settings;
@@ -27,33 +23,6 @@ static int formatted;  /* both are known */
 static uint32_t stage; /* of a forked child that has no segments yet */
 static int plans_shared; /* the plans' answers are the parent's still */
 static atf_agent_thread *inherited; /* the thread that forked, while its frames are not in the child's lane */
-
-atf_family *atf_family_here(void) { return family; }
-const char *atf_family_session(void) { return session; }
-
-/* The session's directory, and the file there that its processes share. 0: there is none. */
-int atf_family_open(const char *directory)
-{
-    static char path[2100];
-    atf_text t = atf_text_in(session, sizeof session), f = atf_text_in(path, sizeof path), s = atf_text_in(stopped, sizeof stopped);
-    atf_text_put(&t, directory);
-    atf_text_put(&s, directory);
-    atf_text_put(&s, "/stopped");
-    atf_text_put(&f, directory);
-    atf_text_put(&f, "/" ATF_FAMILY_FILE);
-    long fd = t.full || f.full ? -1 : atf_call(SYS_openat, AT_HERE, (long)path, 02 | READ_CLOEXEC, 0, 0, 0);
-    if (fd < 0) return 0;
-    long at = atf_call(SYS_mmap, 0, sizeof(atf_family), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    atf_call(SYS_close, fd, 0, 0, 0, 0, 0);
-    if (at < 0 && at > -4096) return 0;
-    atf_family *found = (atf_family *)at;
-    if (found->magic == ATF_FAMILY_MAGIC && found->version == ATF_FAMILY_VERSION) {
-        family = found;
-        return 1;
-    }
-    atf_call(SYS_munmap, at, sizeof(atf_family), 0, 0, 0, 0);
-    return 0;
-}
 
 void atf_family_of_plan(const char *plan)
 {
@@ -64,7 +33,7 @@ void atf_family_of_plan(const char *plan)
     if (!slash || slash >= sizeof directory) return;
     memcpy(directory, plan, slash);
     directory[slash] = 0;
-    if (!family && !atf_family_open(directory)) return;
+    if (!atf_family_here() && !atf_family_open(directory)) return;
     atf_exec_here(directory);
     plan_name = atf_text_in(plan_place, sizeof plan_place);
     atf_text_put(&plan_name, plan + slash + 1);
@@ -81,7 +50,7 @@ void atf_family_like(const atf_control *c, const atf_registry *r)
 /* In a forked child, before it lets go of its parent's session: whether it will have one of its own. */
 void atf_child_forked(int recorded, atf_agent_thread *self)
 {
-    atf_store_release32(&stage, family && formatted && (recorded || stage == FORKED) ? FORKED : NOTHING);
+    atf_store_release32(&stage, atf_family_here() && formatted && (recorded || stage != NOTHING) ? FORKED : NOTHING);
     inherited = self;
     plans_shared = 1;
     atf_agent_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER; /* whoever held it does not exist here */
@@ -103,78 +72,6 @@ void atf_child_own_plans(void)
 }
 
 /* ---------------------------------------------------------------- announcing */
-long atf_read_whole(const char *path, char *to, long room)
-{
-    long fd = atf_call(SYS_openat, AT_HERE, (long)path, READ_CLOEXEC, 0, 0, 0), n = 0, got = 1;
-    if (fd < 0) return 0;
-    while (n < room && (got = atf_call(SYS_read, fd, (long)(to + n), room - n, 0, 0, 0)) > 0) n += got;
-    atf_call(SYS_close, fd, 0, 0, 0, 0, 0);
-    return n;
-}
-
-/* Field 22; the name before it may hold anything, so fields are counted from the last `)`. */
-uint64_t atf_process_start(uint32_t pid)
-{
-    static char stat[1024], path[32];
-    atf_text p = atf_text_in(path, sizeof path);
-    atf_text_put(&p, "/proc/");
-    atf_text_number(&p, pid);
-    atf_text_put(&p, "/stat");
-    long n = atf_read_whole(path, stat, sizeof stat), at = n;
-    while (at > 0 && stat[at - 1] != ')') at--;
-    int field = 2;
-    uint64_t start = 0;
-    for (; at > 0 && at < n && field <= 22; at++) {
-        if (stat[at] == ' ') field++;
-        else if (field == 22 && stat[at] >= '0' && stat[at] <= '9') start = start * 10 + (uint64_t)(stat[at] - '0');
-    }
-    return start;
-}
-
-/* Writes a file of the session's directory at once: whoever reads sees all or nothing. */
-int atf_family_write(const char *name, const atf_text *content)
-{
-    static char path[2400], temporary[2500];
-    atf_text p = atf_text_in(path, sizeof path), q = atf_text_in(temporary, sizeof temporary);
-    atf_text_put(&p, session);
-    atf_text_char(&p, '/');
-    atf_text_put(&p, name);
-    atf_text_put(&q, path);
-    atf_text_put(&q, ".tmp");
-    if (p.full || q.full) return 0;
-    long fd = atf_call(SYS_openat, AT_HERE, (long)temporary, NEW_CLOEXEC, 0600, 0, 0);
-    if (fd < 0) return 0;
-    long wrote = atf_call(SYS_write, fd, (long)content->start, (long)content->n, 0, 0, 0);
-    atf_call(SYS_close, fd, 0, 0, 0, 0, 0);
-    if (wrote == (long)content->n && atf_call(SYS_renameat, AT_HERE, (long)temporary, AT_HERE, (long)path, 0, 0) == 0) return 1;
-    atf_call(SYS_unlinkat, AT_HERE, (long)temporary, 0, 0, 0, 0);
-    return 0;
-}
-
-/* 1: the recording is over, or its directory is gone or closed to this process. */
-static int over(void)
-{
-    return atf_call(SYS_faccessat, AT_HERE, (long)session, 2 | 1, 0, 0, 0) != 0 || atf_call(SYS_faccessat, AT_HERE, (long)stopped, 0, 0, 0, 0) == 0;
-}
-
-/* 0: it was not there. */
-int atf_family_forget(const char *name)
-{
-    static char path[2400];
-    atf_text p = atf_text_in(path, sizeof path);
-    atf_text_put(&p, session);
-    atf_text_char(&p, '/');
-    atf_text_put(&p, name);
-    return atf_call(SYS_unlinkat, AT_HERE, (long)path, 0, 0, 0, 0) == 0;
-}
-
-/* Somebody drains, or will. A recorder of another user answers EPERM: it is there. */
-int atf_family_drained(void)
-{
-    long said = family->recorder_pid ? atf_call(SYS_kill, family->recorder_pid, 0, 0, 0, 0, 0) : -3;
-    return said != -3 /* ESRCH */ && !over();
-}
-
 static int announce(const int ids[3], char *name, size_t room)
 {
     static char content[8192], part[4096];
@@ -249,7 +146,7 @@ static int begin(void)
         good = announce(ids, name, sizeof name);
     }
     /* The recorder writes `stopped`, then looks for announcements one last time: one of both sees the other. */
-    if (good && over()) {
+    if (good && atf_family_state() != ATF_SESSION_OPEN) {
         atf_family_forget(name);
         good = 0;
     }
@@ -272,12 +169,13 @@ static void nap_us(long us)
 /* Room for one more: under `block` it is waited for, as for a ring. */
 static int make_room(void)
 {
+    atf_family *family = atf_family_here();
     uint64_t start = atf_clock_ns(CLOCK_MONOTONIC);
     for (;;) {
         uint32_t there = atf_add_acq_rel32(&family->made, 1) - atf_load_acquire32(&family->drained);
         if (there < family->most) return 1;
         atf_add_acq_rel32(&family->made, (uint32_t)-1);
-        if (settings.policy != ATF_BLOCK || atf_clock_ns(CLOCK_MONOTONIC) - start > settings.block_deadline_ns || !atf_family_drained()) return 0;
+        if (settings.policy != ATF_BLOCK || atf_clock_ns(CLOCK_MONOTONIC) - start > settings.block_deadline_ns || atf_family_state() != ATF_SESSION_OPEN) return 0;
         nap_us(500);
     }
 }
@@ -285,10 +183,13 @@ static int make_room(void)
 /* At an event of a forked child that has no segments. Its other threads wait for the one that makes them. */
 void atf_child_begin(void)
 {
+    atf_family *family = atf_family_here();
     uint32_t now = atf_load_acquire32(&stage);
     if (now == NOTHING) return;
     if (now == FORKED && atf_cas_acq_rel32(&stage, FORKED, BEGINNING)) {
-        if (atf_family_drained()) {
+        int there = atf_family_state();
+        if (there == ATF_SESSION_CLOSED) atf_add_acq_rel32(&family->unrecorded, 1);
+        if (there == ATF_SESSION_OPEN) {
             int room = make_room(), good = room && begin();
             if (!good) atf_add_acq_rel32(&family->unrecorded, 1);
             if (room && !good) atf_add_acq_rel32(&family->made, (uint32_t)-1);

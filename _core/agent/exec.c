@@ -7,7 +7,9 @@
 #include "text.h"
 #include <dlfcn.h>
 #include <elf.h>
+#include <link.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 
 #define ENTRIES_MOST 1000
@@ -27,6 +29,17 @@ typedef int (*fexecve_function)(int file, char *const argv[], char *const envp[]
 static uint8_t *original[3];
 static char preload[PRELOAD_MOST], question[2100]; /* LD_PRELOAD=…, ATF_AGENT=@… */
 static size_t preload_bytes;
+static char loader[64]; /* that brought the agent in: it fits programs of the same one */
+
+static void note_loader(void)
+{
+    const ElfW(Phdr) *p = (const ElfW(Phdr) *)getauxval(AT_PHDR);
+    uint64_t bias = 0;
+    for (unsigned long i = 0; i < getauxval(AT_PHNUM); i++)
+        if (p[i].p_type == PT_PHDR) bias = (uint64_t)(uintptr_t)p - p[i].p_vaddr;
+    for (unsigned long i = 0; i < getauxval(AT_PHNUM); i++)
+        if (p[i].p_type == PT_INTERP && p[i].p_filesz < sizeof loader) memcpy(loader, (const char *)(bias + p[i].p_vaddr), p[i].p_filesz);
+}
 
 int atf_exec_here(const char *session)
 {
@@ -37,6 +50,7 @@ int atf_exec_here(const char *session)
     atf_text_put(&p, info.dli_fname);
     atf_text_put(&q, "ATF_AGENT=@");
     atf_text_put(&q, session);
+    note_loader();
     preload_bytes = p.full || q.full ? 0 : p.n;
     return preload_bytes != 0;
 }
@@ -62,7 +76,10 @@ static int loadable(long fd, const Elf64_Ehdr *h)
     for (uint32_t i = 0; i < h->e_phnum && i < 64; i++) {
         Elf64_Phdr p;
         if (atf_call(SYS_pread64, fd, (long)&p, sizeof p, (long)(h->e_phoff + (uint64_t)i * h->e_phentsize), 0, 0) != sizeof p) return 0;
-        if (p.p_type == PT_INTERP) return 1;
+        if (p.p_type != PT_INTERP) continue;
+        char name[sizeof loader];
+        return p.p_filesz <= sizeof name && atf_call(SYS_pread64, fd, (long)name, (long)p.p_filesz, (long)p.p_offset, 0, 0) == (long)p.p_filesz &&
+               memcmp(name, loader, p.p_filesz) == 0;
     }
     return 0;
 }
@@ -107,7 +124,11 @@ static int follows_path(int directory, const char *path)
     return good;
 }
 
-static int wanted(void) { return preload_bytes && atf_family_here() && atf_family_drained(); }
+/* Not below another root directory, where neither the session nor this library is. */
+static int wanted(void)
+{
+    return preload_bytes && atf_family_here() && atf_family_state() == ATF_SESSION_OPEN && atf_call(SYS_faccessat, AT_HERE, (long)(preload + 11), 4, 0, 0, 0) == 0;
+}
 
 /* ---------------------------------------------------------------- their environment */
 static int is(const char *entry, const char *name)

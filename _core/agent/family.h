@@ -26,14 +26,16 @@ typedef struct atf_family {
 } atf_family;
 _Static_assert(sizeof(atf_family) == 64, "family");
 
-/* ---- child.c ---- */
+/* ---- family.c ---- */
 struct atf_text;
 atf_family *atf_family_here(void);        /* NULL: nobody is followed */
 const char *atf_family_session(void);     /* the session's directory */
 int atf_family_open(const char *session); /* 0: there is none any more */
-int atf_family_drained(void);             /* 0: the recorder is gone, or the recording over */
-int atf_family_write(const char *name, const struct atf_text *content);
-int atf_family_forget(const char *name);
+/* CLOSED: this process has not the right (any more) to leave anything in the session's directory. */
+enum atf_session_state { ATF_SESSION_OPEN = 0, ATF_SESSION_OVER = 1, ATF_SESSION_CLOSED = 2 };
+int atf_family_state(void);
+int atf_family_write(const char *name, const struct atf_text *content); /* at once: whoever reads sees all or nothing; 0: refused */
+int atf_family_forget(const char *name);                                /* 0: it was not there */
 uint64_t atf_process_start(uint32_t pid); /* clock ticks after boot; 0: there is no such process */
 long atf_read_whole(const char *path, char *to, long room);
 #endif

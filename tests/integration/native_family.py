@@ -94,6 +94,13 @@ int main(int c, char **v) { int p, bad = 0;
         bad += execve((char *)(sink | 8), args, environ) == -1 && errno == EFAULT; task(3); say("task", 3); _exit(bad); }
     printf("%d\n", status_of(p)); for (int i = 0; i < 4; i++) task(i); say("task", 4); return 0; }
 """,
+    # A library that the child loads before its parent does.
+    "plugins": r"""
+#include <dlfcn.h>
+KEEP void load(const char *path, int n) { void (*f)(int) = (void (*)(int))dlsym(dlopen(path, RTLD_NOW), "plugged"); for (int i = 0; i < n; i++) f(i); say("plugged", n); }
+int main(int c, char **v) { pid_t p = fork(); if (!p) { load(v[1], 3); _exit(0); } int bad = status_of(p); load(v[1], 5); printf("%d\n", bad); return bad; }
+""",
+    "plugged": 'void plugged(int i) { sink += i; }',
     # Runs what it is told, and says how that ended.
     "runs": r"""
 int main(int c, char **v) { int p; task(1); if (!(p = fork())) { execvp(v[1], v + 1); _exit(99); } printf("%d\n", status_of(p)); task(2); say("task", 2); return 0; }

@@ -58,10 +58,11 @@ def test_a_tree_of_forks(bench, programs):
     assert lines["task"] is not None and lines["grow"] is not None
 
 
-def test_short_children_leave_their_records(bench, programs):
-    """Some are killed right after their last call; all are over before anybody can have adopted them."""
-    ran = same(bench, programs("short"), "200")
-    assert len(list(ran.path.glob("pid_*"))) == 201
+@pytest.mark.parametrize("children", [40, pytest.param(200, marks=pytest.mark.stress)])
+def test_short_children_leave_their_records(bench, programs, children):
+    """Some are killed right after their last call; most are over before anybody can have adopted them."""
+    ran = same(bench, programs("short"), str(children))
+    assert len(list(ran.path.glob("pid_*"))) == children + 1
 
 
 def test_forks_beside_calling_threads(bench, programs):
@@ -89,6 +90,20 @@ def test_a_program_that_cannot_be_executed(bench, programs, tmp_path):
     ran = same(bench, programs("refused"), str(broken), str(orphan))
     assert said(ran.out)[1] == ["6"]
     assert len(list(ran.path.glob("pid_*"))) == 2
+
+
+def test_a_library_that_a_child_loads(bench, programs):
+    """What a child's agent finds out of its modules is the child's alone: FORBIDDEN is a parent that believes it."""
+    library = programs("plugged", "-shared", "-fPIC")
+    same(bench, programs("plugins"), library, options=("-q", "--module", "main", "--module", library), names=("plugged",))
+
+
+@pytest.mark.skipif(shutil.which("musl-gcc") is None, reason="musl-gcc is not installed")
+def test_a_program_of_another_loader_runs_as_it_is(bench, programs, tmp_path):
+    (tmp_path / "other.c").write_text("#include <stdio.h>\nint main(void) { puts(\"other\"); return 3; }\n")
+    subprocess.run(["musl-gcc", str(tmp_path / "other.c"), "-o", str(tmp_path / "other")], check=True)
+    ran = bench.record(programs("runs"), str(tmp_path / "other"))
+    assert (said(ran.out)[1], ran.err) == (["other", "3"], "")
 
 
 def test_no_children(bench, programs):
