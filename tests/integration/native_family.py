@@ -43,6 +43,12 @@ KEEP int grow(int depth, long salt) {
 }
 int main(void) { work(5); int r = grow(4, 1); if (r < 1000) { say("task", 5); printf("root %d\n", r); fflush(stdout); } return r >= 1000 ? r - 1000 : r; }
 """,
+    # The child's first event is a return, through a frame that was entered before the fork.
+    "returns": r"""
+KEEP int born(void) { int p = fork(); sink++; return p; }
+KEEP int inner(void) { int p = born(); if (!p) task(1); return p; }
+int main(void) { int p = inner(); if (p) printf("%d\n", status_of(p)); return 0; }
+""",
     "short": r"""
 int main(int c, char **v) { int n = atoi(v[1]), bad = 0;
     for (int i = 0; i < n; i++) { pid_t p = fork(); if (!p) { for (int k = 0; k <= i % 7; k++) task(k); say("task", i % 7 + 1); if (i % 3 == 0) kill(getpid(), SIGKILL); _exit(0); } bad += status_of(p) == 0; }
@@ -91,6 +97,7 @@ int main(int c, char **v) {
 int main(int c, char **v) { int p, bad = 0;
     if (!(p = fork())) { char *args[] = {"x", NULL}; task(1); bad += execv("/no/such/program", args) == -1 && errno == ENOENT; task(2); bad += execv("/etc/passwd", args) == -1 && errno == EACCES;
         bad += execve("/", args, NULL) == -1 && errno == EACCES; bad += execve(v[1], args, environ) == -1 && errno == ENOEXEC; bad += execve(v[2], args, environ) == -1 && errno == ENOENT;
+        bad += execve(v[3], args, environ) == -1 && errno == EACCES;
         bad += execve((char *)(sink | 8), args, environ) == -1 && errno == EFAULT; task(3); say("task", 3); _exit(bad); }
     printf("%d\n", status_of(p)); for (int i = 0; i < 4; i++) task(i); say("task", 4); return 0; }
 """,

@@ -58,6 +58,20 @@ def test_a_tree_of_forks(bench, programs):
     assert lines["task"] is not None and lines["grow"] is not None
 
 
+def test_frames_that_were_entered_before_the_fork(bench, programs):
+    """The child returns through them: its lane begins with their calls."""
+    ran = bench.record(programs("returns"))
+    assert ran.out == "0\n"
+    with ran.trace() as trace:
+        assert trace.check() == []
+        entered = {process.manifest.data["threads"][0]["entered"]: process for process in trace.processes}
+        (thread,) = entered[3].threads
+        told = [(event.kind, event.function.name, event.depth) for event in trace.events(thread=thread)]
+    calls = [("call", "main", 1), ("call", "inner", 2), ("call", "born", 3)]
+    rest = [("return", "born", 3), ("call", "task", 3), ("return", "task", 3), ("return", "inner", 2), ("return", "main", 1)]
+    assert told == calls + rest
+
+
 @pytest.mark.parametrize("children", [40, pytest.param(200, marks=pytest.mark.stress)])
 def test_short_children_leave_their_records(bench, programs, children):
     """Some are killed right after their last call; most are over before anybody can have adopted them."""
@@ -79,7 +93,7 @@ def test_executed_programs(bench, programs, level):
 
 
 def test_a_program_that_cannot_be_executed(bench, programs, tmp_path):
-    broken, orphan = tmp_path / "broken", tmp_path / "orphan"
+    broken, orphan, closed = tmp_path / "broken", tmp_path / "orphan", tmp_path / "closed"
     broken.write_bytes(b"\x7fELF nothing more")
     content = bytearray(pathlib.Path(programs("runs")).read_bytes())
     at = content.find(b"/lib64/ld-linux")
@@ -87,8 +101,9 @@ def test_a_program_that_cannot_be_executed(bench, programs, tmp_path):
     orphan.write_bytes(content)
     for file in (broken, orphan):
         file.chmod(0o755)
-    ran = same(bench, programs("refused"), str(broken), str(orphan))
-    assert said(ran.out)[1] == ["6"]
+    shutil.copyfile(programs("runs"), closed)  # all is well with it, but it may not be executed
+    ran = same(bench, programs("refused"), str(broken), str(orphan), str(closed))
+    assert said(ran.out)[1] == ["7"]
     assert len(list(ran.path.glob("pid_*"))) == 2
 
 
@@ -184,7 +199,7 @@ def test_under_block_children_wait_for_room(bench, programs):
 
 def test_a_program_does_not_wait_long_for_its_plan(bench, programs):
     """FORBIDDEN: a program that stands because nobody answers."""
-    ran = with_limits(bench, "WAIT_MS = 30; import atf.native.follow as f; f.Follower.look = lambda self: None", programs("runs"), programs("executes"), "5")
+    ran = with_limits(bench, "WAIT_MS = 100; import atf.native.follow as f; f.Follower.look = lambda self: None", programs("runs"), programs("executes"), "5")
     assert said(ran.out)[1] == ["5 - - 3", "5"]
     assert ran.summary["native"]["children"]["late"] == 1
     assert len(list(ran.path.glob("pid_*"))) == 1
