@@ -46,7 +46,8 @@ class Family:
             os.close(descriptor)
         self.shared = np.frombuffer(self._map, SHARED, 1)
         me = os.getpid()
-        values = {"version": VERSION, "recorder_pid": me, "recorder_start": segment.process_start(me), "most": most or MOST, "wait_ms": wait_ms or WAIT_MS, "magic": MAGIC}
+        values = {"version": VERSION, "recorder_pid": me, "recorder_start": segment.process_start(me)}
+        values |= {"most": most or MOST, "wait_ms": wait_ms or WAIT_MS, "magic": MAGIC}
         for name, value in values.items():
             self.shared[name][0] = value
         self.places = Places()
@@ -59,7 +60,7 @@ class Family:
 
     def know(self, plan: Plan) -> None:
         """Processes under this plan have their names from it."""
-        self._plans[os.path.basename(plan.path)] = (plan.modules, lambda: plan.images["load_bias"].tolist())
+        self._plans[os.path.basename(plan.path)] = (plan.modules, plan.images["load_bias"].tolist)
 
     def settle(self, plan: Plan) -> None:
         """The process of this plan is over: what its children may still need is kept, its file and its memory are not."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
 
 from atf._core import segment
 from atf._core.errors import InjectionError, TargetGone
