@@ -70,18 +70,45 @@ static int privileged(long fd)
     return euid != 0 && atf_call(SYS_fgetxattr, fd, (long)"security.capability", (long)value, sizeof value, 0, 0) > 0;
 }
 
+static int at(long fd, void *to, uint64_t bytes, uint64_t offset) { return atf_call(SYS_pread64, fd, (long)to, (long)bytes, (long)offset, 0, 0) == (long)bytes; }
+static int segment_of(long fd, const Elf64_Ehdr *h, uint32_t i, Elf64_Phdr *p) { return i < h->e_phnum && i < 64 && at(fd, p, sizeof *p, h->e_phoff + (uint64_t)i * h->e_phentsize); }
+
+/* Where a virtual address stands in the file; 0: nowhere. */
+static uint64_t in_file(long fd, const Elf64_Ehdr *h, uint64_t address)
+{
+    Elf64_Phdr p;
+    for (uint32_t i = 0; segment_of(fd, h, i, &p); i++)
+        if (p.p_type == PT_LOAD && address >= p.p_vaddr && address - p.p_vaddr < p.p_filesz) return address - p.p_vaddr + p.p_offset;
+    return 0;
+}
+
+/* The address sanitizer's shared runtime ends a program when any library was loaded before it. */
+static int wants_to_be_first(long fd, const Elf64_Ehdr *h, const Elf64_Phdr *dynamic)
+{
+    Elf64_Dyn d;
+    uint64_t needed[64], n = 0, texts = 0;
+    for (uint64_t k = 0; k < dynamic->p_filesz / sizeof d && at(fd, &d, sizeof d, dynamic->p_offset + k * sizeof d) && d.d_tag != DT_NULL; k++) {
+        if (d.d_tag == DT_NEEDED && n < 64) needed[n++] = d.d_un.d_val;
+        if (d.d_tag == DT_STRTAB) texts = in_file(fd, h, d.d_un.d_ptr);
+    }
+    for (uint64_t k = 0; k < n; k++) {
+        char name[10];
+        if (texts && at(fd, name, sizeof name, texts + needed[k]) && memcmp(name, "libasan.so", sizeof name) == 0) return 1;
+    }
+    return 0;
+}
+
 static int loadable(long fd, const Elf64_Ehdr *h)
 {
     if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB || h->e_machine != MACHINE) return 0;
-    for (uint32_t i = 0; i < h->e_phnum && i < 64; i++) {
-        Elf64_Phdr p;
-        if (atf_call(SYS_pread64, fd, (long)&p, sizeof p, (long)(h->e_phoff + (uint64_t)i * h->e_phentsize), 0, 0) != sizeof p) return 0;
-        if (p.p_type != PT_INTERP) continue;
+    Elf64_Phdr p;
+    int same = 0;
+    for (uint32_t i = 0; segment_of(fd, h, i, &p); i++) {
         char name[sizeof loader];
-        return p.p_filesz <= sizeof name && atf_call(SYS_pread64, fd, (long)name, (long)p.p_filesz, (long)p.p_offset, 0, 0) == (long)p.p_filesz &&
-               memcmp(name, loader, p.p_filesz) == 0;
+        if (p.p_type == PT_INTERP) same = p.p_filesz <= sizeof name && at(fd, name, p.p_filesz, p.p_offset) && memcmp(name, loader, p.p_filesz) == 0;
+        if (p.p_type == PT_DYNAMIC && wants_to_be_first(fd, h, &p)) return 0;
     }
-    return 0;
+    return same;
 }
 
 /* A script's interpreter, opened; minus something when there is none. */

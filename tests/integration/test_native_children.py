@@ -121,6 +121,15 @@ def test_a_program_of_another_loader_runs_as_it_is(bench, programs, tmp_path):
     assert (said(ran.out)[1], ran.err) == (["other", "3"], "")
 
 
+def test_a_program_that_bears_no_preloaded_library_runs_as_it_is(bench, programs):
+    try:
+        sanitized = programs("executes", "-fsanitize=address")
+    except subprocess.CalledProcessError:
+        pytest.skip("no address sanitizer here")
+    ran = bench.record(programs("runs"), sanitized, "5")
+    assert (said(ran.out)[1], ran.err) == (["5 - - 3", "5"], "")
+
+
 def test_no_children(bench, programs):
     for name, words in (("tree", ()), ("executes", ())):
         plain, ran = bench.plain(programs(name), *words), bench.record(programs(name), *words, options=("-q", "--no-children", "--out", str(bench.root / name)))
