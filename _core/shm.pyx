@@ -8,6 +8,13 @@ from libc.string cimport memset
 
 from atf._core.errors import SegmentError, UsageError
 
+cdef extern from "segments.h" nogil:
+    ctypedef struct atf_settings:
+        uint32_t pid, policy, drain_expected, level, clock_type
+        uint64_t start, block_deadline_ns, ticks_per_second
+    uint64_t atf_control_bytes()
+    void atf_segments_format(atf_control *c, atf_registry *r, atf_global_lane *lane, const uint64_t *bytes, const atf_geometry *g, const atf_settings *s)
+
 PAGE = 4096
 STATES = {ATF_STATE_NEW: "new", ATF_STATE_RECORDING: "recording", ATF_STATE_STOPPED: "stopped"}
 MODES = {ATF_MODE_GLOBAL: "global", ATF_MODE_PER_THREAD: "per thread"}
@@ -55,7 +62,7 @@ def sizes(*, slots=64, index_rings=4, detail_rings=2, index_bytes=1536 * 1024, d
           global_cells=16384, names_bytes=16 << 20):
     """Bytes of the three segments for these numbers: ``(control, registry, rings)``. Bytes of rings are those of one ring."""
     cdef atf_geometry g = _geometry(slots, index_rings, detail_rings, index_bytes, detail_bytes, spare_rings, spare_bytes, global_cells, names_bytes)
-    return (sizeof(atf_control) + PAGE - 1) // PAGE * PAGE, atf_registry_bytes(&g), atf_rings_bytes(&g)
+    return atf_control_bytes(), atf_registry_bytes(&g), atf_rings_bytes(&g)
 
 
 cdef uint64_t _ticks_per_second(uint32_t clock_type) noexcept nogil:
@@ -73,71 +80,20 @@ def format(control, registry, rings, *, int pid, start, policy="drop-oldest", bl
     """Lay out three zeroed buffers for a new session of process ``pid`` (started at ``start`` clock ticks after boot)."""
     cdef atf_geometry g = _geometry(slots, index_rings, detail_rings, index_bytes, detail_bytes, spare_rings, spare_bytes, global_cells, names_bytes)
     cdef _Owner a = _Owner(control), b = _Owner(registry), d = _Owner(rings)
-    cdef atf_control *c = <atf_control *>a.view.buf
-    cdef atf_registry *r = <atf_registry *>b.view.buf
-    cdef atf_global_lane *lane = <atf_global_lane *>d.view.buf
-    cdef atf_slot *slot
-    cdef uint64_t offset, i
-    cdef uint32_t k
-    cdef atf_segment_head head
-    if <size_t>a.view.len < sizeof(atf_control) or <uint64_t>b.view.len < atf_registry_bytes(&g) or <uint64_t>d.view.len < atf_rings_bytes(&g):
+    cdef atf_settings s
+    cdef uint64_t[3] bytes_
+    bytes_[0], bytes_[1], bytes_[2] = <uint64_t>a.view.len, <uint64_t>b.view.len, <uint64_t>d.view.len
+    if bytes_[0] < sizeof(atf_control) or bytes_[1] < atf_registry_bytes(&g) or bytes_[2] < atf_rings_bytes(&g):
         raise SegmentError("a segment is smaller than its layout; create it with the sizes that sizes() gives")
     if policy not in POLICIES:
         raise UsageError(f"policy {policy!r}: choose one of {', '.join(POLICIES)}")
-    memset(&head, 0, sizeof(head))
-    head.magic = ATF_SEGMENT_MAGIC
-    head.version = ATF_LAYOUT_VERSION
-    head.owner_pid = pid
-    head.owner_start = start
-    c.clock_type = atf_clock_detect()
-    c.policy = POLICIES[policy]
-    c.block_deadline_ns = block_deadline_ns
-    c.drain_expected = drain_expected
-    c.level = level
-    c.ticks_per_second = _ticks_per_second(c.clock_type)
-    c.mode = ATF_MODE_GLOBAL
-    c.registry_version = ATF_LAYOUT_VERSION
-    c.registry_epoch = 1
-    atf_anchor_put(c, atf_anchor_now(c.clock_type))
-    r.capacity = g.slots
-    r.index_rings = g.index_rings
-    r.detail_rings = g.detail_rings
-    r.index_bytes = g.index_bytes
-    r.detail_bytes = g.detail_bytes
-    r.spare_rings = g.spare_rings
-    r.spare_bytes = g.spare_bytes
-    for k in range(g.spare_rings):
-        r.spares[k].offset = atf_spares_start(&g) + k * g.spare_bytes
-        r.spares_free |= <uint64_t>1 << k
-    r.slots_offset = sizeof(atf_registry)
-    r.names_offset = r.slots_offset + g.slots * sizeof(atf_slot)
-    r.names_capacity = g.names_bytes
-    lane.capacity = g.global_cells
-    lane.cells_offset = sizeof(atf_global_lane)
-    for i in range(g.global_cells):
-        atf_cell_at(lane, i).turn = i
-    for i in range(g.slots):
-        slot = atf_slot_at(r, <uint32_t>i)
-        offset = atf_rings_start(&g) + i * atf_slot_ring_bytes(&g)
-        for k in range(g.index_rings):
-            slot.index[k].offset = offset
-            slot.index[k].capacity = g.index_bytes // 32
-            offset += g.index_bytes
-        for k in range(g.detail_rings):
-            slot.detail[k].offset = offset
-            slot.detail[k].capacity = g.detail_bytes
-            offset += g.detail_bytes
-    head.kind = ATF_SEG_RINGS
-    head.bytes = d.view.len
-    lane.head = head
-    head.kind = ATF_SEG_REGISTRY
-    head.bytes = b.view.len
-    r.head = head
-    head.kind = ATF_SEG_CONTROL
-    head.bytes = a.view.len
-    c.head = head
-    c.state = ATF_STATE_RECORDING
-    atf_store_release32(&c.registry_ready, 1)
+    memset(&s, 0, sizeof(s))
+    s.pid, s.start = pid, start
+    s.policy, s.block_deadline_ns = POLICIES[policy], block_deadline_ns
+    s.drain_expected, s.level = drain_expected, level
+    s.clock_type = atf_clock_detect()
+    s.ticks_per_second = _ticks_per_second(s.clock_type)
+    atf_segments_format(<atf_control *>a.view.buf, <atf_registry *>b.view.buf, <atf_global_lane *>d.view.buf, bytes_, &g, &s)
 
 
 cdef int _check_head(atf_segment_head *head, Py_ssize_t bytes, int kind, str what) except -1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from atf import control, runtime
@@ -20,6 +21,8 @@ ROOM_BYTES = 1 << 18  # for the manifest and the ends of files
 
 class Process:
     """One recorded process that is being drained."""
+
+    often = False  # one of many: only its last manifest is waited for to be on the disk
 
     def __init__(self, values: dict[str, Any], segments: segment.SegmentSet, source: drain.Source, manifest: Manifest):
         self.pid = int(values["pid"])
@@ -59,7 +62,7 @@ class Process:
         if self.flight:
             self.manifest.values["windows"] = self.flight.windows()
             self.manifest.values["flight"] = self.flight.summary()
-        self.manifest.write()
+        self.manifest.write(durable=status != "recording" or not self.often)
         self._written = time.monotonic()
 
     def write_status(self, status: str) -> None:
@@ -73,6 +76,10 @@ class Process:
         if status is not None:
             self.manifest.values["exit"] = status
             self.manifest.write()
+
+
+    def finished(self) -> None:
+        """Everything of it is in its files, and its segments are gone."""
 
 
 ProcessType = TypeVar("ProcessType", bound=Process)
@@ -107,6 +114,8 @@ class Gatherer:
             self.commands.update(flight.commands(self.output))
         self.live: dict[str, Process] = {}
         self.done: list[Process] = []
+        self.kind_of: Callable[[dict[str, str]], Callable[..., Process] | None] = lambda values: None  # of a process that announced itself
+        self.asked: Callable[[], None] = lambda: None  # looks for processes that wait for an answer
         self.errors: list[str] = []
         self.refused: AtfError | None = None  # a manifest that could not be written, the newest
         self.kept = 0  # processes that could not be saved: the runtime directory still leads to their segments
@@ -119,9 +128,9 @@ class Gatherer:
         self.drain.start()
 
     def take_in(
-        self, values: dict[str, Any], segments: segment.SegmentSet, directory: str | None = None, kind: type[ProcessType] | None = None
+        self, values: dict[str, Any], segments: segment.SegmentSet, directory: str | None = None, kind: Callable[..., ProcessType] | None = None
     ) -> ProcessType:
-        """Begin to drain one process into a directory of its own. kind: of process, by default Process."""
+        """Begin to drain one process into a directory of its own. kind: makes what is kept of it, by default a Process."""
         path = directory or new_process_directory(self.output, int(values["pid"]))
         argv = [part for part in str(values.get("argv", "")).split("\x1f") if part]
         manifest = Manifest(
@@ -130,6 +139,8 @@ class Gatherer:
         )
         if directory is not None:
             manifest.keep_native(directory)
+        if self.resume and values.get("plan"):
+            manifest.names_of_plan(self.output, str(values["plan"]))
         assert segments.segments is not None
         if self.resume:
             _need_room(path, segments.segments.pending_bytes)
@@ -164,6 +175,7 @@ class Gatherer:
         for key, process in list(self.live.items()):
             if process.gone():
                 self.complete(key, dead=True)
+                self.asked()
         if time.monotonic() - self._refreshed > self._refresh_s:
             self._refreshed = time.monotonic()
             self._refresh_s = min(2 * self._refresh_s, 1.0)
@@ -174,6 +186,7 @@ class Gatherer:
     def scan(self) -> None:
         """Take in the processes that announced themselves, and what others complained of."""
         assert self.session
+        self.asked()
         known = {process.file for process in (*self.live.values(), *self.done)}
         for values in runtime.processes(self.session):
             if values["file"] in known:
@@ -182,7 +195,10 @@ class Gatherer:
                 ids = tuple(int(part) for part in values["segments"].split(","))
                 segments = segment.SegmentSet.attach(ids)  # type: ignore[arg-type]
                 try:
-                    self.live[values["file"]] = self.take_in(values, segments, values.get("directory") if self.resume else None)
+                    self.asked()
+                    self.live[values["file"]] = self.take_in(
+                        values, segments, values.get("directory") if self.resume else None, self.kind_of(values)
+                    )
                 except (AtfError, OSError):
                     assert segments.segments is not None
                     segments.segments.stop()
@@ -244,6 +260,7 @@ class Gatherer:
                 _unlink(process.file)
         process.segments.detach()
         self.done.append(process)
+        process.finished()
 
     def _last_marks(self, process: Process, dead: bool) -> None:
         """Marks that come with a process's end reach back to what it wrote before."""

@@ -37,6 +37,16 @@ def _make_unique(stem: str) -> str:
             raise OutputError(f"{path} cannot be made: {error.strerror}; choose another place with --out") from error
 
 
+def _native_in(directory: str) -> dict[str, Any]:
+    """The manifest in a natively recorded process's directory; {} for all others."""
+    try:
+        with open(os.path.join(directory, "manifest.json"), encoding="utf-8", errors="surrogateescape") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("native"), dict) else {}
+
+
 class Manifest:
     """What is known of one process, and its file. Symbols are added as their names arrive."""
 
@@ -68,13 +78,19 @@ class Manifest:
 
     def keep_native(self, directory: str) -> None:
         """Native names stand in no names log: a recovery takes them from the manifest that the killed recorder left there."""
-        try:
-            with open(os.path.join(directory, "manifest.json"), encoding="utf-8", errors="surrogateescape") as file:
-                before = json.load(file)
-        except (OSError, ValueError):
+        before = _native_in(directory)
+        self.values.update({key: before[key] for key in ("modules", "symbols", "native") if key in before})
+
+    def names_of_plan(self, session: str, plan: str) -> None:
+        """A forked child without names has those of another process of the session that was traced by the same plan."""
+        if self.values["symbols"]:
             return
-        if isinstance(before, dict) and "native" in before:
-            self.values.update({key: before[key] for key in ("modules", "symbols", "native") if key in before})
+        self.values.setdefault("native", {})["plan"] = plan
+        for name in sorted(os.listdir(session)):
+            other = _native_in(os.path.join(session, name)) if name.startswith("pid_") else {}
+            if other.get("symbols") and other["native"].get("plan") == plan:
+                self.values.update(modules=other["modules"], symbols=other["symbols"])
+                return
 
     def add_names(self, names: list[tuple[int, int, int, str, str]]) -> None:
         """Entries of the names log: ``(kind, id, line, name, file)``."""
@@ -124,15 +140,16 @@ class Manifest:
         values["time_start_ns"] = min((t["time_start_ns"] for t in written), default=0)
         values["time_end_ns"] = max((t["time_end_ns"] for t in written), default=0)
 
-    def write(self) -> None:
-        """Replace manifest.json at once. OutputError when the disk refuses; the one before stays then."""
+    def write(self, durable: bool = True) -> None:
+        """Replace manifest.json at once; durable: waits until it is on the disk. OutputError when the disk refuses; the one before stays then."""
         target = os.path.join(self.path, "manifest.json")
         temporary = f"{target}.{os.getpid()}.tmp"
         try:
             with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(json.dumps(self.values, ensure_ascii=True, separators=(",", ":")))  # dump() would leave the fast encoder out
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             os.replace(temporary, target)
         except OSError as error:
             try:

@@ -68,7 +68,7 @@ class Supervisor:
         self.code: int | None = None  # as waitpid tells it: minus the number of the signal that killed the program
         self._process: Running | None = None
         self._interrupts = 0
-        self._wanted: str | None = None  # why the recording is to end
+        self._asked_end: str | None = None  # why the recording is to end
 
     def _command_line(self, words: list[str]) -> list[str]:
         return command_line(words)
@@ -139,8 +139,8 @@ class Supervisor:
             now = time.monotonic()
             if self.stopping is None:
                 self._guarded(self.gatherer.poll)
-                if self._wanted is not None:
-                    self.stop(self._wanted)
+                if self._asked_end is not None:
+                    self.stop(self._asked_end)
                 elif duration_s is not None and now - started >= duration_s:
                     self.stop("duration")
             if tick is not None and now - ticked > 0.25:
@@ -163,7 +163,7 @@ class Supervisor:
             self.gatherer.complain(str(error))
 
     def _asked_to_stop(self, said: dict[str, Any]) -> dict[str, Any]:
-        self._wanted = "control"  # not from within the poll that hears it
+        self._asked_end = "control"  # not from within the poll that hears it
         return {}
 
     def stop(self, reason: str) -> None:

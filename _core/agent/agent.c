@@ -23,6 +23,8 @@ static void *attached[3];
 static int32_t attached_ids[3];
 static int safe_to_let_go;
 
+atf_plan *atf_agent_plan(uint32_t i) { return i < plan_count ? plans[i] : NULL; }
+
 static atf_plan *map_plan(const char *path)
 {
     struct stat s;
@@ -136,6 +138,8 @@ ATF_PUBLIC int atf_agent_start(const char *path)
     int error = plan_count == PLANS_MOST ? ATF_PLAN_E_MEMORY : attach(p);
     if (!error && p->min_duration_ns && ((p->flags & ATF_PLAN_ENTRY_ONLY) || atf_shadow_stack())) error = ATF_PLAN_E_CPU; /* nobody sees a return */
     if (!error) {
+        if (p->flags & ATF_PLAN_CHILDREN) atf_family_of_plan(path);
+        atf_family_like(attached[0], attached[1]);
         atf_wanted_set(p, attached[0]);
         plans[plan_count++] = p;
         if (plan_count == 1) atf_agent_counts = p;

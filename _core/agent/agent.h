@@ -127,6 +127,22 @@ int atf_session_good(atf_registry *r, const atf_global_lane *g, uint64_t registr
 /* ---- hooks.c ---- */
 void atf_agent_look_again(void);
 
+/* ---- child.c ---- */
+void atf_family_of_plan(const char *plan);   /* children of this process are followed, if the session has a family */
+void atf_family_like(const atf_control *c, const atf_registry *r);
+void atf_child_forked(int recorded, atf_agent_thread *self);
+void atf_child_begin(void);
+void atf_child_own_plans(void);
+
+/* ---- exec.c and ask.c ---- */
+int atf_exec_here(const char *session); /* where this library lies, for the programs that are executed; 0: it cannot tell */
+int atf_exec_followed(void);
+void *atf_exec_wrapper(uint32_t role, uint8_t ***at);
+void atf_ask(const char *session);      /* an executed program asks what is to be done with it, and does that */
+
+/* ---- agent.c ---- */
+atf_plan *atf_agent_plan(uint32_t i); /* NULL: there are fewer */
+
 /* ---- unwind.c ---- */
 void *atf_wrapper_of(uint32_t role, uint8_t ***original);
 int atf_wrapper_library(uint32_t role, uint8_t **address, uint32_t *size);

@@ -182,9 +182,9 @@ static uint64_t leave(uint64_t *slot, const atf_registers *r)
     int error = atf_error_now();
     atf_frame f;
     atf_agent_thread *t = atf_self_block ? atf_self_block : atf_work_first();
+    atf_thread *c = mine && t ? atf_work_ready(t) : NULL; /* first: a forked child's lane begins with the frames that are there */
     if (!t || !find(t, (uint64_t)(uintptr_t)slot, &f, mine)) __builtin_trap(); /* nobody knows where to go on */
     if (mine) {
-        atf_thread *c = atf_work_ready(t);
         if (c) atf_call_end(t, &f, ATF_RETURN, r);
     } else if (t->aside_open && t->aside < ATF_KEPT) {
         t->aside_open--;

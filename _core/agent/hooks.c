@@ -129,10 +129,10 @@ static uint32_t take(uint8_t *code, uint32_t size, void *wrapper, atf_hook *h)
 
 static void loader_changed(void);
 
-static uint32_t take_own(atf_hook **list)
+static uint32_t take_roles(atf_hook **list, uint32_t first, uint32_t last)
 {
     uint32_t n = 0;
-    for (uint32_t role = 1; role <= ATF_ROLE_LAST; role++) {
+    for (uint32_t role = first; role <= last; role++) {
         uint8_t *address, **original;
         uint32_t size;
         if (own[role].stub && own[role].active) continue;
@@ -141,6 +141,12 @@ static uint32_t take_own(atf_hook **list)
         *original = own[role].stub + STUB_BODY;
         list[n++] = &own[role];
     }
+    return n;
+}
+
+static uint32_t take_own(atf_hook **list)
+{
+    uint32_t n = take_roles(list, 1, atf_exec_followed() ? ATF_ROLE_LAST : ATF_ROLE_SET_IP);
     if (!loader.stub) {
         ElfW(Addr) brk = _r_debug.r_brk;
         if (brk && take((uint8_t *)brk, 1, loader_changed, &loader)) list[n++] = &loader;
@@ -183,8 +189,18 @@ static int hook(int live, int own_too, atf_plan *report)
 
 int atf_hook_present(int live, atf_plan *report) { return hook(live, 1, report); }
 
+/* Nothing but what executes programs; before the program has threads. */
+void atf_hook_exec(void)
+{
+    atf_hook *list[ATF_ROLE_LAST];
+    uint32_t n = take_roles(list, ATF_ROLE_EXECVE, ATF_ROLE_LAST);
+    qsort(list, n, sizeof *list, atf_hooks_by_address);
+    if (n) atf_patch_all(list, n, 1, 0, NULL, NULL);
+}
+
 static void follow(int live)
 {
+    atf_child_own_plans();
     int changed = 0;
     for (atf_module *m = atf_modules; m; m = m->next) {
         uint64_t before = m->at->load_bias;
@@ -224,6 +240,7 @@ void atf_agent_look_again(void)
 {
     if (__atomic_exchange_n(&looked, 1, __ATOMIC_RELAXED) || pthread_mutex_trylock(&atf_agent_lock) != 0) return;
     uint64_t quiet = atf_agent_quiet(1);
+    atf_child_own_plans();
     atf_hook_present(1, NULL);
     atf_agent_quiet(quiet);
     pthread_mutex_unlock(&atf_agent_lock);

@@ -34,5 +34,6 @@ int atf_modules_held(atf_held *h);     /* what its `what` returned */
 void atf_hooks_follow(int live); /* what the loader changed while the lock was held */
 uint32_t atf_hooks_most(void);                      /* how many there can be */
 int atf_hook_present(int live, atf_plan *report);   /* hooks what is there and was not yet; 0 or an atf_plan_error */
+void atf_hook_exec(void);
 int atf_hooks_by_address(const void *a, const void *b); /* for qsort over atf_hook * */
 #endif

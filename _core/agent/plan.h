@@ -21,6 +21,7 @@
 #define ATF_PLAN_ARGS 4u       /* details of calls and returns: argument registers, results */
 #define ATF_PLAN_BACKTRACE 8u  /* in the details of calls, where the open calls return to */
 #define ATF_STACK_BYTES_MOST 256u
+#define ATF_PLAN_CHILDREN 16u  /* forked children record on: family.h, in the plan's directory */
 #define ATF_PLAN_SLOW_PATH 64u /* functions that five bytes do not fit get a one-byte trap */
 #define ATF_PLAN_REPORTS (ATF_PLAN_LIVE | 16u | 32u | 64u) /* only under these may functions be traced by what they report: that is calls and returns */
 
@@ -96,6 +97,10 @@ enum atf_fn_role {
     ATF_ROLE_BACKTRACE = 5,  /* _Unwind_Backtrace */
     ATF_ROLE_BEGIN_CATCH = 6, /* __cxa_begin_catch */
     ATF_ROLE_SET_IP = 7,      /* _Unwind_SetIP */
+    ATF_ROLE_EXECVE = 8,     /* the C library's, found by the agent alone */
+    ATF_ROLE_EXECVEAT = 9,
+    ATF_ROLE_FEXECVE = 10,
+    ATF_ROLE_LAST = 10,      /* of those that the agent finds */
     ATF_ROLE_CYG_ENTER = 11, /* the module's own __cyg_profile_func_enter, which its functions call directly */
     ATF_ROLE_CYG_EXIT = 12
 };
@@ -109,7 +114,6 @@ enum atf_fn_way {
     ATF_WAY_MCOUNT = 3, /* a jump behind its call of mcount */
     ATF_WAY_CYG = 4     /* its calls of __cyg_profile_func_enter and _exit: its code is unchanged */
 };
-#define ATF_ROLE_LAST ATF_ROLE_SET_IP
 
 /* atf_plan_function.state, agent's */
 enum atf_fn_state { ATF_FN_WAITING = 0, ATF_FN_HOOKED = 1, ATF_FN_HOOKED_ENTRY = 2, ATF_FN_REFUSED = 3, ATF_FN_RESTORED = 4, ATF_FN_HOOKED_TRAP = 5 };

@@ -12,14 +12,15 @@ static char *value_of(char *entry, const char *name)
     return !*name && *entry == '=' ? entry + 1 : NULL;
 }
 
-/* What remains of a list of libraries without its first; empty: nothing. */
-static char *without_first(char *list)
+/* Takes the first out of a list of libraries, which is us. 0: it was alone; what the program has of its own may be an empty list. */
+static int without_first(char *list)
 {
     char *rest = list;
     while (*rest && *rest != ':' && *rest != ' ') rest++;
-    while (*rest == ':' || *rest == ' ') rest++;
+    int more = *rest != 0;
+    if (more) rest++;
     for (char *to = list; (*to = *rest); to++) rest++;
-    return list;
+    return more;
 }
 
 __attribute__((constructor)) static void preloaded(void)
@@ -31,9 +32,11 @@ __attribute__((constructor)) static void preloaded(void)
     char **to = environ;
     for (char **from = environ; *from; from++) {
         char *list = value_of(*from, "LD_PRELOAD");
-        if (value_of(*from, "ATF_AGENT") || (list && !*without_first(list))) continue;
+        if (value_of(*from, "ATF_AGENT") || (list && !without_first(list))) continue;
         *to++ = *from;
     }
     *to = NULL;
-    atf_agent_start(plan); /* its text stays where the kernel put it */
+    /* Its text stays where the kernel put it. */
+    if (*plan == '@') atf_ask(plan + 1);
+    else atf_agent_start(plan);
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -22,6 +23,8 @@ atf_control *atf_recording;
 static void *mapped[3];
 static uint32_t serial, owner;
 static int registering;
+static const uint32_t never_forked = 1;
+static uint32_t *fork_mark = (uint32_t *)&never_forked; /* in a page that the kernel zeroes in a forked child, and not after vfork */
 
 /* ---------------------------------------------------------------- in and out */
 /* errno stands at a constant distance from the thread pointer; asking the C library for its place may be traced. */
@@ -182,6 +185,9 @@ static void let_go(atf_agent_thread *t)
 /* A forked child lets go of what is its parent's. Its shadow stack is its own copy. */
 static void forked(void)
 {
+    atf_child_forked(atf_recording && atf_load_acquire32(&atf_recording->state) == ATF_STATE_RECORDING, atf_self_block);
+    if (fork_mark != &never_forked) atf_store_release32(fork_mark, 1);
+    owner = (uint32_t)atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
     atf_session_forked();
     atf_orphan_forked();
     for (atf_agent_thread *t = atf_block_first(); t; t = t->next) {
@@ -200,7 +206,6 @@ static void forked_by_libc(void)
 {
     if (atf_work_begin((uint64_t)(uintptr_t)__builtin_frame_address(0))) {
         forked();
-        owner = (uint32_t)atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
         busy = 0;
     }
 }
@@ -208,10 +213,8 @@ static void forked_by_libc(void)
 /* This thread's record path, ready to write; NULL: nothing is recorded. */
 atf_thread *atf_work_ready(atf_agent_thread *t)
 {
-    if (*atf_seen(t) == 0 && owner != (uint32_t)atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0)) {
-        forked(); /* by a plain system call: nobody told us */
-        owner = (uint32_t)atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
-    }
+    if (!atf_load_acquire32(fork_mark)) forked(); /* by a plain system call: nobody told us */
+    if (!__atomic_load_n(&atf_recording, __ATOMIC_ACQUIRE)) atf_child_begin();
     if (!__atomic_load_n(&atf_recording, __ATOMIC_ACQUIRE) || t->finished) return NULL;
     if (t->serial != serial) {
         if (atf_self) atf_self->live = 0;
@@ -255,6 +258,11 @@ void atf_agent_record_open(void)
     error_at = (char *)&errno - (char *)__builtin_thread_pointer();
     pthread_key_create(&end_key, thread_ends);
     pthread_atfork(NULL, NULL, forked_by_libc);
+    long page = atf_call(SYS_mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if ((page > 0 || page < -4096) && atf_call(SYS_madvise, page, 4096, MADV_WIPEONFORK, 0, 0, 0) == 0) {
+        fork_mark = (uint32_t *)page;
+        *fork_mark = 1;
+    }
     atf_thread_named = name_thread;
     owner = (uint32_t)atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
 }

@@ -104,11 +104,15 @@ static const struct { const char *library, *name; void *wrapper; } roles[] = {
     [ATF_ROLE_BACKTRACE] = {"libgcc_s.so.1", "_Unwind_Backtrace", backtrace_frames},
     [ATF_ROLE_BEGIN_CATCH] = {"libstdc++.so.6", "__cxa_begin_catch", begin_catch},
     [ATF_ROLE_SET_IP] = {"libgcc_s.so.1", "_Unwind_SetIP", set_ip},
+    [ATF_ROLE_EXECVE] = {"libc.so.6", "execve", NULL},
+    [ATF_ROLE_EXECVEAT] = {"libc.so.6", "execveat", NULL},
+    [ATF_ROLE_FEXECVE] = {"libc.so.6", "fexecve", NULL},
 };
 
 void *atf_wrapper_of(uint32_t role, uint8_t ***at)
 {
-    if (role == 0 || role > ATF_ROLE_LAST) return NULL;
+    if (role >= ATF_ROLE_EXECVE && role <= ATF_ROLE_LAST) return atf_exec_wrapper(role, at);
+    if (role == 0 || role > ATF_ROLE_SET_IP) return NULL;
     *at = &original[role];
     return roles[role].wrapper;
 }
@@ -116,7 +120,7 @@ void *atf_wrapper_of(uint32_t role, uint8_t ***at)
 int atf_wrapper_library(uint32_t role, uint8_t **address, uint32_t *size)
 {
     /* libgcc_s is loaded by the C library when a thread is cancelled or exits: now rather than then. */
-    int mode = role == ATF_ROLE_BEGIN_CATCH ? RTLD_LAZY | RTLD_NOLOAD : RTLD_LAZY;
+    int mode = role >= ATF_ROLE_BEGIN_CATCH ? RTLD_LAZY | RTLD_NOLOAD : RTLD_LAZY;
     void *library = dlopen(roles[role].library, mode);
     void *found = library ? dlsym(library, roles[role].name) : NULL;
     Dl_info info;

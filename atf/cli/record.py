@@ -28,7 +28,9 @@ def add_parser(subparsers: Any) -> None:
     add_modules(parser)
     add_details(parser)
     add_flight(parser)
-    parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow Python child processes (default: yes)")
+    parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow child processes (default: yes)")
+    what = "below a shell, make, Python …: record the compiled programs that it starts too (a compiled PROGRAM's children always are)"
+    parser.add_argument("--programs", action="store_true", help=what)
     when = parser.add_mutually_exclusive_group()
     when.add_argument("--duration", metavar="TIME", type=duration_ns, help="end the recording after e.g. 10s; the program goes on")
     what = "the same for a compiled program, and take every hook out of its code (needs frida)"
@@ -46,6 +48,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from atf import recording
+    from atf._core.errors import UsageError
     from atf.native import details
     from atf.native.kind import is_native, refuse_python
     from atf.supervise import Supervisor
@@ -74,6 +77,12 @@ def run(args: argparse.Namespace) -> int:
             injector.require()
         refuse_python(words)
         supervisor = NativeSupervisor(words, args.out, config, wanted_modules(args), args.include, args.exclude, wanted_flight(args))
+    elif args.programs:
+        from atf.native.launch import LauncherSupervisor
+
+        if not args.children:
+            raise UsageError("--programs follows children, --no-children does not: leave one of them out")
+        supervisor = LauncherSupervisor(words, args.out, config, wanted_modules(args), args.include, args.exclude, wanted_flight(args))
     else:
         details.refuse(config)
         supervisor = Supervisor(words, args.out, config, wanted_flight(args))

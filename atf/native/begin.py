@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from atf import runtime
 from atf._core import segment
@@ -22,11 +23,18 @@ def flags_of(config: dict[str, str]) -> int:
 
 
 def begin(
-    gatherer: Gatherer, pid: int, argv: list[str], modules: list[Module], config: dict[str, str], flags: int = 0, place: Place | None = None
+    gatherer: Gatherer,
+    pid: int,
+    argv: list[str],
+    modules: list[Module],
+    config: dict[str, str],
+    flags: int = 0,
+    place: Place | None = None,
+    kind: Callable[..., NativeProcess] = NativeProcess,
 ) -> NativeProcess:
     """Make everything that the agent of process ``pid`` will need, and begin to drain. SegmentError, OutputError.
 
-    place: where a process finds its plan that is not like ours.
+    place: where a process finds its plan that is not like ours. kind: of process in the recorder's hands.
     """
     assert gatherer.session
     details = Details.of(config)
@@ -49,12 +57,13 @@ def begin(
             "argv": "\x1f".join(argv),
             "executable": modules[0].path,
             "native": "1",
+            "plan": os.path.basename(plan.path),
         }
         if same_space(pid, "ipc"):
             runtime.write(file, values)
             values = {**runtime.read(file), "file": file}
         # Else nobody could take its segments up after us: their ids mean others elsewhere.
-        process = gatherer.take_in(values, segments, kind=NativeProcess)
+        process = gatherer.take_in(values, segments, kind=kind)
     except BaseException:
         segments.remove()
         segments.detach()

@@ -15,7 +15,7 @@ from atf.native.choice import Module
 from atf.native.details import Details
 
 MAGIC, VERSION = 0x50465441, 2
-LIVE, SLOW_PATH = 1, 64
+LIVE, CHILDREN, SLOW_PATH = 1, 16, 64
 NEW, STARTING, ACTIVE, DETACHED, FAILED = range(5)
 WAITING, HOOKED, HOOKED_ENTRY, REFUSED, RESTORED, HOOKED_TRAP = range(6)
 HEADER = np.dtype(

@@ -6,17 +6,15 @@ import os
 import time
 from typing import Any
 
-import numpy as np
-
 from atf._core import segment
 from atf._core.errors import InjectionError, TargetGone
 from atf.flight import FOREVER
 from atf.gather import Process
 from atf.native import plan as plans
-from atf.native.choice import Chosen, Module
+from atf.native.choice import Module
 from atf.native.demangle import demangle, qualified
 from atf.native.details import Details
-from atf.native.lines import Lines
+from atf.native.names import Places, module_entry, name_entries, occurring, symbol_entry
 from atf.native.places import name_places, returns_of
 from atf.native.signatures import CHANGED, Signatures
 
@@ -51,9 +49,7 @@ class NativeProcess(Process):
         """Functions have their names from the plan, threads from the agent: there is no log."""
         if self.flight is not None and self.plan is not None and not self._told:
             self._told = True
-            names = [(1, module.id, 0, module.name, "") for module in self.plan.modules]
-            names += [(2, module.function_id(one), 0, one.name, "") for module in self.plan.modules for one in module.chosen]
-            self.flight.named(self.source, names, FOREVER)
+            self.flight.named(self.source, name_entries(self.plan.modules), FOREVER)
         return False
 
     def name_everything(self, plan: plans.Plan) -> None:
@@ -61,8 +57,8 @@ class NativeProcess(Process):
         self.plan = plan
         values = self.manifest.values
         for module in plan.modules:
-            values["modules"].append(_module(module))
-            values["symbols"] += [_symbol(module, one) for one in module.chosen if not one.role]
+            values["modules"].append(module_entry(module))
+            values["symbols"] += [symbol_entry(module, one) for one in module.chosen if not one.role]
 
     def write_manifest(self, status: str) -> None:
         if self.plan is not None:
@@ -75,6 +71,7 @@ class NativeProcess(Process):
         for entry, bias in zip(values["modules"], biases, strict=False):
             entry["base_address"] = f"0x{bias:x}"
         native = values.setdefault("native", {})
+        native["plan"] = os.path.basename(plan.path)
         native.update(plan.counts())
         native["ways"] = plan.ways()
         native.update({name: plan.value(name) for name in ("threads_stopped", "stop_ns", "setup_ns", "skipped", "orphans")})
@@ -83,28 +80,18 @@ class NativeProcess(Process):
         if plan.state in (plans.ACTIVE, plans.DETACHED):
             native["not_hooked"] = [[module.id, name, why] for module, name, why in plan.refused()]
 
-    def keep_what_occurs(self) -> None:
+    def keep_what_occurs(self, places: Places | None = None) -> None:
         """The manifest lists the functions that occur in the files, with line numbers where the program has them."""
         assert self.plan is not None
-        seen = _occurring(self.manifest.path)
+        seen = occurring(self.manifest.path)
         values = self.manifest.values
-        symbols = [symbol for symbol in values["symbols"] if int(symbol["function_id"], 16) in seen]
-        for module in self.plan.modules:
-            mine = [symbol for symbol in symbols if symbol["module_id"] == module.id]
-            if mine:
-                addresses = {one.number: one.vaddr for one in module.chosen}
-                places = Lines(module.file).of([addresses[symbol["symbol_index"]] for symbol in mine])
-                for symbol in mine:
-                    place = places.get(addresses[symbol["symbol_index"]])
-                    if place is not None:
-                        symbol["file"], symbol["line"] = place
-                if self.details.args:
-                    self._note_signatures(module, mine)
-        values["symbols"] = symbols
+        values["symbols"] = symbols = [symbol for symbol in values["symbols"] if int(symbol["function_id"], 16) in seen]
+        (places or Places()).fill(self.plan.modules, symbols)
+        for module in self.plan.modules if self.details.args else ():
+            self._note_signatures(module, [symbol for symbol in symbols if symbol["module_id"] == module.id])
         if self.details.backtrace:
             self._note_places(self.plan)
         self.manifest.write()
-
 
     def _note_signatures(self, module: Module, symbols: list[dict[str, Any]]) -> None:
         linkage = {symbol["function_id"]: symbol.get("linkage_name", symbol["name"]) for symbol in symbols}
@@ -116,44 +103,3 @@ class NativeProcess(Process):
         files = (os.path.join(place.path, "detail.atf") for place in os.scandir(self.manifest.path) if place.name.startswith("thread_"))
         loaded = zip(plan.modules, plan.images["load_bias"].tolist(), strict=True)
         self.manifest.values["return_places"] = name_places(returns_of(files), list(loaded), lambda name: qualified(demangle(name)))
-
-
-def _module(module: Module) -> dict[str, Any]:
-    return {
-        "module_id": module.id,
-        "name": module.name,
-        "path": module.path,
-        "base_address": "0x0",
-        "size": module.size,
-        "uuid": module.build_id.hex(),
-    }
-
-
-def _symbol(module: Module, one: Chosen) -> dict[str, Any]:
-    symbol = {
-        "function_id": f"0x{module.function_id(one):016x}",
-        "module_id": module.id,
-        "symbol_index": one.number,
-        "name": one.name,
-        "address": f"0x{one.vaddr:x}",
-    }
-    if one.linkage != one.name:
-        symbol["linkage_name"] = one.linkage
-    return symbol
-
-
-def _occurring(path: str) -> set[int]:
-    """Function ids in the index files of a process."""
-    event = np.dtype([("timestamp_ns", "<u8"), ("function_id", "<u8"), ("rest", "<u4", 4)])
-    found: set[int] = set()
-    for place in os.scandir(path):
-        index = os.path.join(place.path, "index.atf")
-        if not place.name.startswith("thread_") or not os.path.exists(index):
-            continue
-        count = (os.path.getsize(index) - 64) // 32
-        if count <= 0:
-            continue
-        events = np.memmap(index, event, "r", 64, (count,))
-        for first in range(0, count, 1 << 20):
-            found.update(np.unique(events["function_id"][first : first + (1 << 20)]).tolist())
-    return found

@@ -13,9 +13,11 @@ from atf.native.begin import begin
 from atf.native.child import Child
 from atf.native.details import Details
 from atf.native.elf import ElfFile
+from atf.native.family import Descendant, Family
+from atf.native.follow import Follower
 from atf.native.modules import choose_modules, find_program, of_program, traceable
 from atf.native.process import NativeProcess
-from atf.supervise import Running, Supervisor
+from atf.supervise import BOOT, Running, Supervisor
 
 if TYPE_CHECKING:
     from atf.flight import Flight
@@ -45,9 +47,11 @@ class NativeSupervisor(Supervisor):
         file = traceable(ElfFile(self.program))
         door.require(door.startable(self.program, file))
         libraries = of_program(self.program, file)
+        modules, include, exclude = list(modules), list(include), list(exclude)
         self.modules = choose_modules(self.program, libraries, modules, include, exclude, slow_path=config.get("slow_path") == "1")
-        self.config = config
+        self.config, self._wanted = config, (modules, include, exclude)
         self.process: NativeProcess | None = None
+        self.family: Family | None = None
         super().__init__(command, out, config, flight)
 
     def _command_line(self, words: list[str]) -> list[str]:
@@ -56,7 +60,7 @@ class NativeSupervisor(Supervisor):
     def environment(self) -> dict[str, str]:
         assert self.process is not None and self.process.plan is not None
         preload = os.environ.get("LD_PRELOAD")
-        return {**os.environ, "ATF_AGENT": self.process.plan.path, "LD_PRELOAD": self._preloadable() + (":" + preload if preload else "")}
+        return {**os.environ, "ATF_AGENT": self.process.plan.path, "LD_PRELOAD": self._preloadable() + ("" if preload is None else ":" + preload)}
 
     def _preloadable(self) -> str:
         """The agent's path as LD_PRELOAD can say it: blanks and colons part its entries."""
@@ -69,7 +73,12 @@ class NativeSupervisor(Supervisor):
     def _spawn(self, mask: set[int]) -> Running:
         child = Child(self.program, self.command, mask)
         try:
-            self.process = begin(self.gatherer, child.pid, self.command, self.modules, self.config)
+            if self.config.get("children") == "1":
+                self.family = Family(self.session)
+                Follower(self.gatherer, self.family, self.config, BOOT, *self._wanted)
+            self.process = begin(self.gatherer, child.pid, self.command, self.modules, self.config, plan.CHILDREN if self.family else 0)
+            if self.family and self.process.plan:
+                self.family.know(self.process.plan)
         except BaseException:
             child.abandon()
             raise
@@ -94,8 +103,20 @@ class NativeSupervisor(Supervisor):
             self.gatherer.complain(f"{self.command[0]} ran without the agent: its loader ignores LD_PRELOAD (setuid program?); use `atf attach`")
         else:
             self._guarded(process.plan.require_started)
-        self._guarded(process.keep_what_occurs)
+        self._complete(process)
         return status
+
+    def _complete(self, process: NativeProcess) -> None:
+        """Manifests name what occurs in the trace; the program's own tells of its children."""
+        if self.family is not None:
+            process.manifest.values["native"]["children"] = self.family.counts()
+            told = self.family.complaint()
+            if told:
+                self.gatherer.complain(told)
+        self._guarded(process.keep_what_occurs, self.family and self.family.places)
+        for other in self.gatherer.done:
+            if isinstance(other, Descendant):
+                self._guarded(other.keep_what_occurs)
 
     def stop(self, reason: str) -> None:
         """End the recording; the program runs on, with its own code back in place where it can be entered."""
