@@ -72,7 +72,7 @@ def ways(ran):
     """``{way: functions}``, and ``{name: reason}`` of those refused."""
     data = pathlib.Path(ran.plan.path).read_bytes()
     rows = [FUNCTION.unpack_from(data, ran.plan.functions_at + i * FUNCTION.size) for i in range(ran.plan.count)]
-    found = collections.Counter(plan.WAYS[row[2] >> 16 & 0xFF] for row in rows if row[4] in (1, 2, 4) and not row[2] >> 8 & 0xFF)
+    found = collections.Counter(plan.WAYS[row[2] >> 24] for row in rows if row[4] in (1, 2, 4) and not row[2] >> 8 & 0xFF)
     return dict(found), {name: plan.REASONS.get(row[5], row[5]) for name, row in zip(ran.plan.order, rows, strict=True) if row[4] == 3 and row[5]}
 
 
