@@ -11,6 +11,7 @@ from typing import Any
 from atf._core.errors import OutputError
 
 FORMAT_VERSION = "2.1"
+NATIVE_MODULES = 1 << 20  # module ids from here on are native ones
 
 
 def new_session_directory(out: str) -> str:
@@ -74,7 +75,9 @@ class Manifest:
         except (OSError, ValueError):
             return
         if isinstance(before, dict) and "native" in before:
-            self.values.update({key: before[key] for key in ("modules", "symbols", "native") if key in before})
+            self.values["native"] = before["native"]
+            for key in ("modules", "symbols"):  # Python's own are in the log, if it is a process of both kinds
+                self.values[key] = [one for one in before.get(key, []) if one.get("module_id", 0) >= NATIVE_MODULES]
 
     def add_names(self, names: list[tuple[int, int, int, str, str]]) -> None:
         """Entries of the names log: ``(kind, id, line, name, file)``."""

@@ -44,6 +44,8 @@ void atf_error_back(int error);
 
 void atf_agent_record_open(void);                   /* once in a process */
 int atf_agent_record_begin(atf_control *c, atf_registry *r, atf_global_lane *g);
+extern _Thread_local uint64_t atf_agent_busy ATF_IE;         /* where the thread is at work in the agent, ATF_QUIET, or 0 */
+#define ATF_QUIET (UINT64_MAX >> 1)
 uint64_t atf_agent_quiet(uint64_t on); /* 1: what this thread calls is not traced; returns what to pass to end that */
 int atf_agent_record_end(void); /* 0: some thread is at work in the agent, the segments stay */
 extern atf_plan *atf_agent_counts; /* whose `skipped` and `orphans` count */
@@ -53,6 +55,12 @@ uint32_t atf_agent_enter(uint64_t *slot, const uint8_t *stub); /* 1: its return 
 uint64_t atf_agent_leave(uint64_t *slot);                      /* where it returns to */
 void atf_agent_frames_back(uint64_t above);  /* gives return addresses of this stack's frames back: an unwinder comes */
 void atf_agent_frames_again(uint64_t above); /* takes them again; frames up to `above`, the caller's own slot, ended by an exception */
+
+/* Takes frames off that were left without returning, seen from this stack pointer. */
+void atf_frames_settle(atf_agent_thread *t, uint64_t sp);
+
+/* ---- agent.c ---- */
+int atf_agent_stop(void) __attribute__((visibility("default")));
 
 /* ---- producer_in_agent.c ---- */
 extern _Thread_local atf_thread *atf_agent_mine ATF_IE;

@@ -22,13 +22,13 @@ static void pop(atf_agent_thread *t)
 /* A frame that was left without returning. */
 static void pop_dead(atf_agent_thread *t)
 {
-    if (t->unwinding) atf_write(&t->core, ATF_EXCEPTION, id_of(t->top->stub), t->top->depth, ATF_NO_DETAIL);
+    if (t->unwinding && t->top->stub) atf_write(&t->core, ATF_EXCEPTION, id_of(t->top->stub), t->top->depth, ATF_NO_DETAIL);
     pop(t);
 }
 
 static void orphan(atf_agent_thread *t)
 {
-    if (t->top->slot) {
+    if (t->top->slot && t->top->stub) { /* Python's calls are no function's: they have nowhere to return to */
         atf_orphan_put(t->top);
         atf_agent_counts->orphans++;
     }
@@ -58,6 +58,8 @@ static atf_frame *settle(atf_agent_thread *t, uint64_t *at)
         else return NULL;
     }
 }
+
+void atf_frames_settle(atf_agent_thread *t, uint64_t sp) { settle(t, (uint64_t *)(uintptr_t)sp); }
 
 static atf_frame *push(atf_agent_thread *t, uint64_t *slot, const uint8_t *stub)
 {
@@ -111,7 +113,7 @@ static uint32_t enter_aside(atf_agent_thread *t, uint64_t *slot, const uint8_t *
 
 uint32_t atf_agent_enter(uint64_t *slot, const uint8_t *stub)
 {
-    if (!atf_work_begin((uint64_t)(uintptr_t)slot)) return enter_aside(atf_self_block, slot, stub);
+    if (!atf_work_begin((uint64_t)(uintptr_t)slot)) return atf_agent_busy == ATF_QUIET ? 0 : enter_aside(atf_self_block, slot, stub);
     int error = atf_error_now();
     uint32_t traced = 0;
     atf_agent_thread *t = atf_self_block ? atf_self_block : atf_work_first();
@@ -202,7 +204,7 @@ static void each_frame(uint64_t above, void (*each)(atf_frame *f))
     if (!t) return;
     stack_of(t, above, &high);
     for (atf_frame *f = t->top; f > t->bottom; f--)
-        if (f->slot > above && f->slot < high) each(f);
+        if (f->stub && f->slot > above && f->slot < high) each(f);
     if (!at_home(t, above)) atf_orphan_each(above + 1, high, each);
 }
 
@@ -223,7 +225,7 @@ void atf_agent_frames_again(uint64_t above)
     if (t) {
         atf_thread *c = atf_work_ready(t);
         while (t->top > t->bottom && t->top->slot && t->top->slot <= above && at_home(t, above) == at_home(t, t->top->slot)) {
-            if (c) atf_write(c, ATF_EXCEPTION, id_of(t->top->stub), t->top->depth, ATF_NO_DETAIL);
+            if (c && t->top->stub) atf_write(c, ATF_EXCEPTION, id_of(t->top->stub), t->top->depth, ATF_NO_DETAIL);
             pop(t);
         }
         each_frame(above, again);

@@ -31,6 +31,7 @@ static int spin_hold(uint32_t *word)
 #define madvise(at, bytes, what) (int)atf_call(SYS_madvise, (long)(at), (long)(bytes), what, 0, 0, 0)
 #define syscall(number) atf_call(number, 0, 0, 0, 0, 0, 0)
 #define getpid() atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0)
+#define ATF_IN_AGENT
 #include "../producer.c"
 #undef calloc
 

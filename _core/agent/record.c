@@ -10,7 +10,8 @@
 _Thread_local atf_agent_thread *atf_agent_fast ATF_IE;
 _Thread_local atf_rseq atf_agent_rseq ATF_IE;
 _Thread_local atf_agent_thread *atf_self_block ATF_IE;
-static _Thread_local uint64_t busy __attribute__((tls_model("initial-exec"))); /* the stack pointer in the agent; 0: not there */
+_Thread_local uint64_t atf_agent_busy ATF_IE; /* the stack pointer in the agent; 0: not there */
+#define busy atf_agent_busy
 static atf_plan nobody;
 atf_plan *atf_agent_counts = &nobody;
 void atf_orphan_forked(void);
@@ -246,7 +247,7 @@ int atf_agent_record_end(void)
 uint64_t atf_agent_quiet(uint64_t on)
 {
     uint64_t was = busy;
-    busy = on == 1 ? UINT64_MAX >> 1 : on;
+    busy = on == 1 ? ATF_QUIET : on;
     atf_agent_fast = NULL;
     return was;
 }

@@ -63,6 +63,8 @@ typedef struct atf_agent_thread {
     uint64_t unwritten;         /* records that found no room there: a gap in the numbers at the next ring */
     uint32_t aside, aside_open; /* records in `kept`, and calls among them that have not returned */
     atf_event kept[ATF_KEPT];   /* what signal handlers did while the thread was in a slow path: written when it leaves it */
+    uint64_t quiet_before; /* of a Python record with a detail, between the two */
+    uint32_t detail_open;
     struct atf_agent_thread *next;
     atf_thread core;
 } atf_agent_thread;

@@ -25,6 +25,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--include", action="append", default=[], metavar="GLOB", help=what)
     parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="none whose name fits; repeatable")
     add_modules(parser)
+    what = "record a Python program's native code too: what --module names; --include and --exclude globs with :: choose its functions"
+    parser.add_argument("--native", action="store_true", help=what)
     parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow Python child processes (default: yes)")
     parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="end the recording after e.g. 10s; the program goes on")
     parser.add_argument("--ring-size", metavar="SIZE", help="ring memory of one thread, e.g. 32M (default: 8M)")
@@ -40,6 +42,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from atf import recording
+    from atf.native.beside import BesideSupervisor, Choice, split_globs
     from atf.native.kind import is_native, refuse_python
     from atf.supervise import Supervisor
 
@@ -54,9 +57,15 @@ def run(args: argparse.Namespace) -> int:
         "children": "1" if args.children else "0",
         **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }
-    native = bool(args.module or args.all_modules) or is_native(words)
+    beside = args.native and not is_native(words)
+    native = not beside and (bool(args.module or args.all_modules) or is_native(words))
     supervisor: Supervisor
-    if native:
+    if beside:
+        (included, wanted), (excluded, unwanted) = split_globs(args.include), split_globs(args.exclude)
+        config |= {"include": "\x1f".join(included), "exclude": "\x1f".join(excluded)}
+        choice = Choice(["*"] if args.all_modules else args.module, wanted, unwanted)
+        supervisor = BesideSupervisor(words, args.out, config, choice)
+    elif native:
         from atf.native.spawn import NativeSupervisor
 
         refuse_python(words)
@@ -70,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     if native:
         note_ending(supervisor)
     if args.json:
-        more = {"native": native_summary(getattr(supervisor, "process", None))} if native else {}
+        more = {"native": native_summary(getattr(supervisor, "process", None))} if native or beside else {}
         print_json_error({**summary(supervisor, status), **more})
     elif not args.quiet:
         report(supervisor)

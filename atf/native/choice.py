@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from atf._core.errors import NothingToTrace
+from atf.manifest import NATIVE_MODULES as FIRST_MODULE  # Python's modules count from 1
 from atf.native.demangle import demangle, qualified
 from atf.native.elf import IFUNC, ElfFile, Function
 
-FIRST_MODULE = 1 << 20  # module ids from here on: Python's modules count from 1
 UNTOUCHED = re.compile(r"ld-linux[^/]*|ld-musl[^/]*|ld[.-][^/]*\.so[^/]*|libgcc_s\.so[^/]*|libatf_(agent|boot)\.so|(lib)?frida[^/]*|linux-vdso.*|linux-gate.*")
 ROLES = {
     "_Unwind_RaiseException": 1, "_Unwind_ForcedUnwind": 2, "_Unwind_Resume_or_Rethrow": 3, "_Unwind_Resume": 4, "_Unwind_Backtrace": 5,

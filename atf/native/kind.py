@@ -32,7 +32,7 @@ def refuse_python(words: list[str]) -> None:
     """UsageError for native options with a Python program."""
     path = shutil.which(words[0]) if words else None
     if path is not None and is_elf(path) and is_python(path):
-        raise UsageError("--module and --all-modules are for compiled programs: Python is recorded by its own calls, chosen by --include and --exclude")
+        raise UsageError("--module and --all-modules are for compiled programs: with Python add --native, which records both kinds of calls")
 
 
 def is_elf(path: str) -> bool:

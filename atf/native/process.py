@@ -12,7 +12,7 @@ from atf._core import segment
 from atf._core.errors import InjectionError, TargetGone
 from atf.gather import Process
 from atf.native import plan as plans
-from atf.native.choice import Chosen, Module
+from atf.native.choice import FIRST_MODULE, Chosen, Module
 from atf.native.lines import Lines
 
 
@@ -58,9 +58,10 @@ class NativeProcess(Process):
 
     def _note_plan(self, plan: plans.Plan) -> None:
         values = self.manifest.values
-        biases = plan.images["load_bias"].tolist()
-        for entry, bias in zip(values["modules"], biases, strict=False):
-            entry["base_address"] = f"0x{bias:x}"
+        biases = {module.id: bias for module, bias in zip(plan.modules, plan.images["load_bias"].tolist(), strict=True)}
+        for entry in values["modules"]:
+            if entry["module_id"] in biases:
+                entry["base_address"] = f"0x{biases[entry['module_id']]:x}"
         native = values.setdefault("native", {})
         native.update(plan.counts())
         native.update({name: plan.value(name) for name in ("threads_stopped", "stop_ns", "setup_ns", "skipped", "orphans")})
@@ -68,11 +69,11 @@ class NativeProcess(Process):
             native["not_hooked"] = [[module.id, name, why] for module, name, why in plan.refused()]
 
     def keep_what_occurs(self) -> None:
-        """The manifest lists the functions that occur in the files, with line numbers where the program has them."""
+        """The manifest lists the native functions that occur in the files, with line numbers where the program has them."""
         assert self.plan is not None
         seen = _occurring(self.manifest.path)
         values = self.manifest.values
-        symbols = [symbol for symbol in values["symbols"] if int(symbol["function_id"], 16) in seen]
+        symbols = [symbol for symbol in values["symbols"] if symbol["module_id"] < FIRST_MODULE or int(symbol["function_id"], 16) in seen]
         for module in self.plan.modules:
             mine = [symbol for symbol in symbols if symbol["module_id"] == module.id]
             if mine:
