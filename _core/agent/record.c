@@ -108,6 +108,15 @@ static void name_thread(atf_thread *t)
     t->unnamed = 0;
 }
 
+/* The only function of the C library that a slow path calls; it may be traced. */
+static void come_back(atf_agent_thread *t)
+{
+    uint64_t sp = busy;
+    busy = ATF_QUIET;
+    pthread_setspecific(end_key, t);
+    busy = sp;
+}
+
 /* Runs in every round of the destructors of thread-specific data but the last, so that what they call is recorded too. */
 static void thread_ends(void *value)
 {
@@ -116,7 +125,7 @@ static void thread_ends(void *value)
     if (!atf_work_begin(sp)) return;
     int error = atf_error_now();
     if (++t->rounds < 4) {
-        pthread_setspecific(end_key, t);
+        come_back(t);
         atf_work_end(t);
     } else {
         take_over(t);
@@ -200,7 +209,7 @@ atf_agent_thread *atf_work_first(void)
     t->head = &no_head;
     t->restartable = atf_rseq_by_libc() || atf_call(SYS_rseq, (long)&atf_agent_rseq, sizeof atf_agent_rseq, 0, 0x53053053, 0, 0) == 0;
     atf_self_block = t;
-    pthread_setspecific(end_key, t);
+    come_back(t);
     return t;
 }
 
