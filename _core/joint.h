@@ -4,8 +4,8 @@
  * The Python side keeps an atf_thread of its own for each thread, a shell: its gate is closed and it has no ring, so that every event
  * takes the slow paths of producer.c, which lead here. The paths of a process without the agent are the same instructions as ever.
  *
- * The depth is one number for both. Below a Python call the agent keeps a frame of its shadow stack that no function returns
- * through, and counts the Python calls in it; so a native call finds its depth where it always does. Never includes Python.h. */
+ * The depth is one number for both: a Python call has a frame on the agent's shadow stack, one that no function returns through, so
+ * a native call finds its depth where it always does. Never includes Python.h. */
 #ifndef ATF_JOINT_H
 #define ATF_JOINT_H
 #include "producer.h"
@@ -17,10 +17,12 @@ typedef struct atf_joint {
     /* The calling thread's calls in progress, both kinds; registers it at its first event. 0: nothing is recorded. */
     int (*enter)(uint32_t *depth);
     /* One record. Its depth is the one that `enter` told and the hook counted on from, its time is moved up to that of the record before.
-     * The exit of a Python call is written at the depth of a Python call, whatever stands above. */
+     * The exit of a Python call is written at the depth of its entry, whatever stands above. */
     void (*write)(const atf_event *e);
     /* A detail of the record that is written next, which must follow: until then this thread's native calls are kept back. */
     uint32_t (*detail)(uint16_t type, const void *payload, uint32_t bytes, uint64_t ticks);
+    /* How many Python calls of this function are in progress in the thread; 0 when the innermost is another's. */
+    uint32_t (*open)(uint64_t function_id);
     /* The thread's place in the registry, or -1: it has none. */
     int32_t (*slot)(void);
     /* 1: what this thread calls is not recorded natively; returns what to pass to end that. */

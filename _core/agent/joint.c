@@ -1,50 +1,51 @@
 /* Beside Python: the Python hooks of this process write through the agent's record of their thread, see joint.h. Compiled for general
  * registers only, like record.c.
  *
- * Python's calls in progress are frames of the shadow stack too, one for each run of them without a native call in between: `depth` is
- * that of the innermost, no `stub`, and a `slot` that no function returns through, right below the frame under it. */
+ * Python's calls in progress are frames of the shadow stack too: `ret` is the function's id, there is no `stub`, and the `slot` is one
+ * that no function returns through, right below that of the native frame under them. */
 #include "agent.h"
 #include "../joint.h"
+
+#define OVER UINT64_MAX /* as an id: the call has ended, but native frames stand above it */
 
 static int is_python(const atf_agent_thread *t, const atf_frame *f) { return f > t->bottom && !f->stub; }
 
 static int ready(const atf_agent_thread *t) { return t && *t->gate + *atf_seen((atf_agent_thread *)t) == T_SEEN_BIAS; }
 
-/* A call began. The frame is reserved first: a signal handler in between pushes above it. */
-static void python_entered(atf_agent_thread *t, uint32_t depth)
+static void drop(atf_agent_thread *t)
 {
-    atf_frame *f = t->top;
-    if (!is_python(t, f)) {
-        if (f[1].wall) return;
-        uint64_t below = f->slot - 1;
-        t->top = ++f;
-        ATF_BARRIER();
-        f->stub = NULL;
-        f->ret = 0;
-        f->depth = depth;
-        ATF_BARRIER();
-        f->slot = below;
-    }
-    f->depth = depth;
+    t->top->slot = 0;
+    t->top--;
 }
 
-/* A call ended: returns its depth. Native frames above it (of the interpreter's own, around the hook) stay. */
-static uint32_t python_left(atf_agent_thread *t, uint32_t depth)
+/* A call began. Without exits (level calls) a depth that comes again ends what was deeper. The frame is reserved first: a signal
+ * handler in between pushes above it. */
+static void python_entered(atf_agent_thread *t, uint64_t function_id, uint32_t depth)
+{
+    while (is_python(t, t->top) && (t->top->ret == OVER || t->top->depth >= depth)) drop(t);
+    atf_frame *f = t->top;
+    if (f[1].wall) return;
+    uint64_t below = is_python(t, f) ? f->slot : f->slot - 1;
+    t->top = ++f;
+    ATF_BARRIER();
+    f->stub = NULL;
+    f->ret = function_id;
+    f->depth = depth;
+    ATF_BARRIER();
+    f->slot = below;
+}
+
+/* A call ended: returns its depth. What stands above it was left without a word; native frames there (the interpreter's own,
+ * around the hook) are still to return. */
+static uint32_t python_left(atf_agent_thread *t, uint64_t function_id)
 {
     atf_frame *f = t->top;
-    while (f > t->bottom && (f->stub || f->depth <= f[-1].depth)) f--;
-    for (atf_frame *g = f; g > t->bottom && depth <= f->depth; g--) /* calls above it were left without a word */
-        if (!g->stub && g->depth >= depth && g[-1].depth < depth) {
-            f = g;
-            f->depth = depth;
-            break;
-        }
+    while (f > t->bottom && (f->stub || f->ret != function_id)) f--;
     if (f == t->bottom) return t->top->depth + 1; /* an exit without its entry */
-    depth = f->depth--;
-    if (f == t->top && f->depth == f[-1].depth) {
-        f->slot = 0;
-        t->top--;
-    }
+    uint32_t depth = f->depth;
+    for (; f <= t->top; f++)
+        if (!f->stub) f->ret = OVER;
+    while (is_python(t, t->top) && t->top->ret == OVER) drop(t);
     return depth;
 }
 
@@ -52,10 +53,10 @@ static uint32_t follow(atf_agent_thread *t, const atf_event *e)
 {
     switch (e->event_kind) {
     case ATF_CALL:
-    case ATF_RESUME: python_entered(t, e->call_depth); return e->call_depth;
+    case ATF_RESUME: python_entered(t, e->function_id, e->call_depth); return e->call_depth;
     case ATF_RETURN:
     case ATF_EXCEPTION:
-    case ATF_YIELD: return python_left(t, e->call_depth);
+    case ATF_YIELD: return python_left(t, e->function_id);
     default: return e->call_depth;
     }
 }
@@ -164,6 +165,18 @@ static uint32_t joint_detail(uint16_t type, const void *payload, uint32_t bytes,
     return atf_detail(c, type, payload, bytes, ticks);
 }
 
+static uint32_t joint_open(uint64_t function_id)
+{
+    atf_agent_thread *t = atf_self_block;
+    uint32_t count = 0;
+    for (atf_frame *f = t ? t->top : NULL; t && f > t->bottom; f--) {
+        if (f->stub || f->ret == OVER) continue;
+        if (f->ret == function_id) count++;
+        else if (!count) break;
+    }
+    return count;
+}
+
 static int32_t joint_slot(void)
 {
     const atf_agent_thread *t = atf_self_block;
@@ -171,6 +184,6 @@ static int32_t joint_slot(void)
     return (int32_t)(t->core.slot - atf_slot_at(atf_current.registry, 0));
 }
 
-static const atf_joint joint = {ATF_JOINT_VERSION, sizeof joint, joint_enter, joint_write, joint_detail, joint_slot, atf_agent_quiet, atf_agent_stop};
+static const atf_joint joint = {ATF_JOINT_VERSION, sizeof joint, joint_enter, joint_write, joint_detail, joint_open, joint_slot, atf_agent_quiet, atf_agent_stop};
 ATF_PUBLIC const atf_joint *atf_agent_joint(void);
 ATF_PUBLIC const atf_joint *atf_agent_joint(void) { return &joint; }
