@@ -38,6 +38,7 @@ extern atf_control *atf_recording;                           /* NULL: no session
 int atf_work_begin(uint64_t sp);
 void atf_work_end(atf_agent_thread *t);             /* t: its fast path may be used again; NULL: not yet */
 atf_thread *atf_work_ready(atf_agent_thread *t);    /* the record path; NULL: nothing is recorded */
+void atf_work_kept(atf_agent_thread *t);            /* writes what signal handlers did meanwhile */
 atf_agent_thread *atf_work_first(void);             /* a thread's first event; NULL: no memory */
 int atf_error_now(void);
 void atf_error_back(int error);

@@ -82,6 +82,15 @@ static int joint_enter(uint32_t *depth)
     return recorded;
 }
 
+/* What a handler did before the frame came or went has its depth from then, and comes first; not between a detail and its record. */
+static void put(atf_agent_thread *t, atf_thread *c, const atf_event *e, uint32_t depth)
+{
+    uint64_t ticks = e->timestamp_ns;
+    if (e->detail_seq == ATF_NO_DETAIL) atf_work_kept(t);
+    if (c->count && c->cursor && c->cursor[-1].timestamp_ns > ticks) ticks = c->cursor[-1].timestamp_ns;
+    atf_write_at(c, ticks, e->event_kind, e->function_id, depth, e->detail_seq);
+}
+
 static __attribute__((noinline)) void write_slowly(const atf_event *e, uint64_t sp)
 {
     atf_agent_thread *t = atf_self_block;
@@ -97,11 +106,7 @@ static __attribute__((noinline)) void write_slowly(const atf_event *e, uint64_t 
         t = t ? t : atf_work_first();
         c = t ? atf_work_ready(t) : NULL;
     }
-    if (c) {
-        uint64_t ticks = e->timestamp_ns;
-        if (c->count && c->cursor && c->cursor[-1].timestamp_ns > ticks) ticks = c->cursor[-1].timestamp_ns;
-        atf_write_at(c, ticks, e->event_kind, e->function_id, follow(t, e), e->detail_seq);
-    }
+    if (c) put(t, c, e, follow(t, e));
     atf_work_end(t);
     if (was) atf_agent_quiet(was);
 }
@@ -125,6 +130,14 @@ static void joint_write(const atf_event *e)
         write_slowly(e, sp);
         return;
     }
+    uint32_t depth = follow(t, e);
+    ATF_BARRIER();
+    if (ATF_UNLIKELY(t->aside)) {
+        atf_thread *c = atf_work_ready(t);
+        if (c) put(t, c, e, depth);
+        atf_work_end(t);
+        return;
+    }
     atf_event *at = t->base + n;
     uint64_t ticks = e->timestamp_ns;
     if (n && at[-1].timestamp_ns > ticks) ticks = at[-1].timestamp_ns;
@@ -132,7 +145,7 @@ static void joint_write(const atf_event *e)
     at->function_id = e->function_id;
     at->thread_id = (uint32_t)t->call_word;
     at->event_kind = e->event_kind;
-    at->call_depth = follow(t, e);
+    at->call_depth = depth;
     at->detail_seq = e->detail_seq;
     atf_store_release64(t->head, n + 1); /* pairs with the drain's acquire load of head */
     ATF_BARRIER();

@@ -63,7 +63,7 @@ static void take_over(atf_agent_thread *t)
 }
 
 /* Calls and returns of signal handlers that came meanwhile: they are younger than what was written here. */
-static void write_kept(atf_agent_thread *t)
+void atf_work_kept(atf_agent_thread *t)
 {
     for (uint32_t i = 0;;) {
         uint32_t n = atf_load_acquire32(&t->aside);
@@ -83,7 +83,7 @@ void atf_work_end(atf_agent_thread *t)
     do {
         if (t) {
             busy = busy ? busy : 1;
-            write_kept(t);
+            atf_work_kept(t);
             fast = publish(t);
         }
         if (atf_self_block) atf_self_block->at_work = 0;
