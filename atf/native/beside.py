@@ -53,7 +53,7 @@ class BesideGatherer(Gatherer):
         self, values: dict[str, Any], segments: segment.SegmentSet, directory: str | None = None, kind: type[ProcessType] | None = None
     ) -> ProcessType:
         waits = values.get("beside") == "1"
-        process = super().take_in(values, segments, directory, BesideProcess if waits else kind)  # type: ignore[type-var]
+        process = super().take_in(values, segments, directory, BesideProcess if waits else kind)
         if isinstance(process, BesideProcess):
             self._answer(process, values)
         return process  # type: ignore[return-value]

@@ -258,7 +258,7 @@ def test_a_forked_child_records_python_alone(bench, library):
         """,
     )
     assert ran.out.split() == ["0", "3"]
-    counts = {tid: {name: 0 for name in ("leaf", "inner")} for tid in lanes(ran)}
+    counts = {tid: dict.fromkeys(("leaf", "inner"), 0) for tid in lanes(ran)}
     for tid, lane in lanes(ran).items():
         for name, _, kind, _, _ in lane:
             if kind == CALL and name in counts[tid]:
@@ -300,7 +300,7 @@ def test_an_extension_module_by_its_name_is_hooked_when_it_is_imported(bench):
     assert ran.status == 0 and ran.summary["native"]["hooked"] > 5 and not ran.summary["native"]["waiting"]
     (lane,) = lanes(ran).values()
     stack, below = [], {}
-    for name, native, kind, _, _ in whole(lane):
+    for name, _, kind, _, _ in whole(lane):
         if kind == CALL:
             below.setdefault(name, stack[-1] if stack else None)
             stack.append(name)
