@@ -59,6 +59,7 @@ void atf_agent_frames_again(uint64_t above); /* takes them again; frames up to `
 
 /* Takes frames off that were left without returning, seen from this stack pointer. */
 void atf_frames_settle(atf_agent_thread *t, uint64_t sp);
+int atf_frame_holds(const atf_agent_thread *t, const atf_frame *f);
 
 /* ---- agent.c ---- */
 int atf_agent_stop(void) __attribute__((visibility("default")));

@@ -59,7 +59,17 @@ static atf_frame *settle(atf_agent_thread *t, uint64_t *at)
     }
 }
 
-void atf_frames_settle(atf_agent_thread *t, uint64_t sp) { settle(t, (uint64_t *)(uintptr_t)sp); }
+/* 0: left by longjmp, and what was called since stands where its return address was. */
+int atf_frame_holds(const atf_agent_thread *t, const atf_frame *f)
+{
+    return f == t->bottom || !f->stub || !at_home(t, f->slot) || hijacked(f) || t->unwinding;
+}
+
+void atf_frames_settle(atf_agent_thread *t, uint64_t sp)
+{
+    settle(t, (uint64_t *)(uintptr_t)sp);
+    while (!atf_frame_holds(t, t->top)) pop_dead(t);
+}
 
 static atf_frame *push(atf_agent_thread *t, uint64_t *slot, const uint8_t *stub)
 {

@@ -65,7 +65,7 @@ static int joint_enter(uint32_t *depth)
 {
     uint64_t sp = (uint64_t)(uintptr_t)__builtin_frame_address(0);
     atf_agent_thread *t = atf_agent_fast;
-    if (ATF_LIKELY(ready(t) && t->top->slot > sp)) {
+    if (ATF_LIKELY(ready(t) && t->top->slot > sp && atf_frame_holds(t, t->top))) {
         *depth = t->top->depth;
         return 1;
     }

@@ -31,7 +31,7 @@ KEEP int twice(callback back, int n) { note("+twice"); int r = middle(back, n) +
 KEEP int down(callback back, int n) { note("+down"); int r = n ? back(n - 1) + 1 : 0; note("-down"); return r; }
 static jmp_buf out;
 KEEP int jumps(int n) { note("+jumps"); longjmp(out, n); }
-KEEP int lands(int n) { note("+lands"); int r = setjmp(out); if (!r) jumps(n); r += leaf(n); note("-lands"); return r; }
+KEEP int lands(callback back, int n) { note("+lands"); int r = setjmp(out); if (!r) jumps(n); r += back(n); note("-lands"); return r; }
 """
 PROGRAM = r"""
 import ctypes, json, sys, threading
@@ -56,6 +56,12 @@ def counting(n):
     note(b"+counting")
     r = lib.down(COUNTING, n)
     note(b"-counting")
+    return r
+
+def recurse(n):
+    note(b"+recurse")
+    r = recurse(n - 1) if n else leaf(n)
+    note(b"-recurse")
     return r
 
 def raises(n):
@@ -136,11 +142,9 @@ def record(bench, library, body, *options, level="returns"):
     "body",
     [
         "lib.twice(BACK, 1)",
-        "lib.twice(BACK, 2); inner(1); lib.leaf(3); lib.twice(BACK, 4)",
-        "counting(60)",
-        "through(1); lib.middle(BACK, 1); through(2)",
+        "lib.twice(BACK, 2); inner(1); lib.leaf(3); counting(60); recurse(100); through(1); lib.middle(BACK, 1); through(2)",
     ],
-    ids=["callback", "alternating", "recursion", "exception"],
+    ids=["callback", "recursion and exceptions"],
 )
 def test_the_lane_is_what_the_program_noted(bench, library, body):
     ran = record(bench, library, body + "\nprint(noted().decode(), end='')")
@@ -204,11 +208,11 @@ def test_a_generator_and_native_calls(bench, library):
 
 
 def test_longjmp_over_native_frames_below_python(bench, library):
-    ran = record(bench, library, "lib.lands(3); inner(1)\nprint(noted().decode(), end='')")
+    ran = record(bench, library, "lib.lands(BACK, 3); inner(1)\nprint(noted().decode(), end='')")
     (lane,) = lanes(ran).values()
     assert story(lane) == ran.out.split()
-    depths = {name: depth for name, _, _, depth, _ in lane}
-    assert (depths["lands"], depths["jumps"], depths["inner"]) == (2, 3, 2)
+    depths = [(name, depth) for name, _, kind, depth, _ in lane if kind == CALL]
+    assert depths[1:] == [("lands", 2), ("jumps", 3), ("back", 3), ("inner", 4), ("leaf", 5), ("inner", 2), ("leaf", 3)]
 
 
 def test_arguments_and_native_calls(bench, library):
