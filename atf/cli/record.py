@@ -42,7 +42,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from atf import recording
-    from atf.native.beside import BesideSupervisor, Choice, split_globs
     from atf.native.kind import is_native, refuse_python
     from atf.supervise import Supervisor
 
@@ -61,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     native = not beside and (bool(args.module or args.all_modules) or is_native(words))
     supervisor: Supervisor
     if beside:
+        from atf.native.beside import BesideSupervisor, Choice, split_globs
+
         (included, wanted), (excluded, unwanted) = split_globs(args.include), split_globs(args.exclude)
         config |= {"include": "\x1f".join(included), "exclude": "\x1f".join(excluded)}
         choice = Choice(["*"] if args.all_modules else args.module, wanted, unwanted)
