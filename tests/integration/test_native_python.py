@@ -285,7 +285,7 @@ def test_the_end_of_the_recording_takes_the_hooks_out(bench, library):
         print(before[:2], code()[:2] != "e9", inner(2))
         """,
         "--duration",
-        "0.7s",
+        "2.5s",
     )
     assert ran.out.split() == ["e9", "True", "3"]
     counts = {name: [kind for one, _, kind, *_ in lane if one == name] for lane in lanes(ran).values() for name in ("inner", "leaf")}
