@@ -31,9 +31,9 @@ LINK = ["-pthread", *[flag for flag in FLAGS[KIND] if flag.startswith("-fsanitiz
 DRAIN = ("engine", "source", "output", "links", "writer", "flight", "history", "policy")
 SOURCES = {
     "busguard": ["atf/_core/bus.c"],
-    "recorder": ["atf/_core/producer.c", "atf/_core/names.c", *sorted(glob.glob("atf/_core/vm/*.c"))],
+    "recorder": ["atf/_core/producer.c", "atf/_core/joint.c", "atf/_core/names.c", *sorted(glob.glob("atf/_core/vm/*.c"))],
     "drain": [f"atf/_core/{name}.c" for name in DRAIN],
-    "ring": [f"atf/_core/{name}.c" for name in ("bench", "producer", *DRAIN)],  # a record path of its own
+    "ring": [f"atf/_core/{name}.c" for name in ("bench", "producer", "joint", *DRAIN)],  # a record path of its own
 }
 GENERATED = None if KIND == "coverage" else f"build/{KIND}/cython"  # coverage wants the .c beside its .pyx
 # The kind of the modules that lie in place: they are newer than every source, so only this tells a debug from a release one.

@@ -1,5 +1,5 @@
 /* Slow paths of the record path: a thread's registration, ring swaps, the global lane, a thread's end. */
-#include "producer.h"
+#include "joint.h"
 #include "heartbeat.h"
 #include "lane.h"
 #include <errno.h>
@@ -45,11 +45,16 @@ static uint32_t os_tid(void)
 #endif
 }
 
+void atf_thread_close_gate(atf_thread *t)
+{
+    t->gate = &closed_gate;
+    t->gate_seen = CLOSED_SEEN;
+}
+
 static void retire(atf_thread *t)
 {
     t->live = 0;
-    t->gate = &closed_gate;
-    t->gate_seen = CLOSED_SEEN;
+    atf_thread_close_gate(t);
     t->cursor = t->end = NULL;
     t->detail_cursor = t->detail_end = NULL;
     t->slot = NULL;
@@ -108,6 +113,19 @@ static void register_thread(atf_thread *t)
     t->live = 1;
 }
 
+/* The calling thread's, which had none. */
+atf_thread *atf_thread_new(void)
+{
+    atf_thread *t = calloc(1, sizeof *t);
+    if (!t) return NULL;
+    pthread_mutex_lock(&threads_lock);
+    t->next = threads;
+    threads = t;
+    pthread_mutex_unlock(&threads_lock);
+    pthread_setspecific(exit_key, t);
+    return atf_self = t;
+}
+
 atf_thread *atf_enter_slow(void)
 {
     atf_control *control = atf_current.control;
@@ -120,17 +138,9 @@ atf_thread *atf_enter_slow(void)
         return NULL;
     }
     atf_thread *t = atf_self;
+    if (atf_joint_now) return atf_joint_enter(t);
     int fresh = !t || !t->live;
-    if (!t) {
-        t = calloc(1, sizeof *t);
-        if (!t) return NULL;
-        pthread_mutex_lock(&threads_lock);
-        t->next = threads;
-        threads = t;
-        pthread_mutex_unlock(&threads_lock);
-        pthread_setspecific(exit_key, t);
-        atf_self = t;
-    }
+    if (!t && !(t = atf_thread_new())) return NULL;
     if (fresh) register_thread(t);
     t->gate_seen = gate;
     if (t->unnamed && atf_thread_named) {
@@ -253,6 +263,10 @@ static int put_cell(atf_thread *t, uint64_t seq, const atf_event *e, uint64_t wa
 
 void atf_write_global(atf_thread *t, const atf_event *e)
 {
+    if (atf_joint_now) {
+        atf_joint_now->write(e);
+        return;
+    }
     atf_control *c = atf_current.control;
     uint64_t seq = t->seq_base + t->count;
     t->seq_base = seq + 1; /* the number is used up: a drop shows as a hole in the numbers */
@@ -302,6 +316,7 @@ uint32_t atf_detail(atf_thread *t, uint16_t type, const void *payload, uint32_t 
     if (bytes > ATF_DETAIL_MAX || t->detail_seq >= 0xFFFFFFF0u) p = NULL;
     else if (ATF_UNLIKELY((size_t)(t->detail_end - p) < total)) p = atf_detail_slow(t, total);
     if (!p) {
+        if (atf_joint_now && bytes <= ATF_DETAIL_MAX) return atf_joint_now->detail(type, payload, bytes, ticks);
         if (t->slot) atf_count64(&t->slot->details_lost, 1);
         return ATF_NO_DETAIL;
     }
@@ -348,6 +363,7 @@ void atf_session_close(void)
     atf_current.control = NULL;
     atf_current.registry = NULL;
     atf_current.global = NULL;
+    if (atf_joint_now) atf_joint_forget();
     pthread_mutex_unlock(&threads_lock);
 }
 
@@ -357,6 +373,7 @@ void atf_session_forked(void)
     atf_current.control = NULL;
     atf_current.registry = NULL;
     atf_current.global = NULL;
+    if (atf_joint_now) atf_joint_forget();
     threads = atf_self; /* the others' memory is left: it is the parent's copy, and small */
     if (atf_self) {
         atf_self->next = NULL;

@@ -32,6 +32,13 @@ def stop_hooks(forked: bool = False) -> None:
 def mechanism() -> str:
     """How Python calls are seen: "sys.monitoring", "eval frame", "profile", or "" when not at all."""
 
+def join(agent: bytes, plan: bytes) -> None:
+    """Bring the native agent into this process: both sides write one lane from now on. Before open_session; followed by joined.
+    InjectionError when it cannot be loaded or does not start."""
+
+def joined(level: int) -> None:
+    """The hooks are in place: what this thread calls is recorded natively from here on."""
+
 @final
 class Span:
     """``with Span(name, /, **attributes):`` writes a CALL and a RETURN of the user's own name, or an EXCEPTION when an

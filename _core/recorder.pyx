@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 import sys
 
-from atf._core.errors import SessionError, UsageError
+from atf._core.errors import InjectionError, SessionError, UsageError
 from atf._core.shm cimport ATF_NAME_FUNCTION, ATF_NAME_MODULE, Segments, atf_slot_name_put
 
 cdef extern from "format.h":
@@ -120,6 +120,27 @@ def stop_hooks(forked=False):
 def mechanism():
     """How Python calls are seen: "sys.monitoring", "eval frame", "profile", or "" when not at all."""
     return atf_vm_mechanism().decode()
+
+
+cdef extern from "joint.h":
+    int atf_joint_load(const char *agent, const char *plan, char *why, uint32_t why_bytes)
+    void atf_joint_begin(int returns)
+
+
+def join(bytes agent, bytes plan):
+    """Bring the native agent into this process: both sides write one lane from now on. Before open_session; followed by joined."""
+    cdef char why[512]
+    why[0] = 0
+    cdef int error = atf_joint_load(agent, plan, why, sizeof(why))
+    if error == -1:
+        raise InjectionError(f"the native agent cannot be loaded: {why.decode('utf-8', 'replace')}")
+    if error:
+        raise InjectionError(f"the native agent did not start (error {error} of its plan)")
+
+
+def joined(int level):
+    """The hooks are in place: what this thread calls is recorded natively from here on."""
+    atf_joint_begin(level != LEVEL_CALLS)
 
 
 cdef uint32_t _attributes_detail(atf_thread *t, name, dict attributes, uint64_t ticks):

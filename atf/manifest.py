@@ -11,6 +11,7 @@ from typing import Any
 from atf._core.errors import OutputError
 
 FORMAT_VERSION = "2.1"
+NATIVE_MODULES = 1 << 20  # module ids from here on are native ones
 
 
 def new_session_directory(out: str) -> str:
@@ -79,7 +80,10 @@ class Manifest:
     def keep_native(self, directory: str) -> None:
         """Native names stand in no names log: a recovery takes them from the manifest that the killed recorder left there."""
         before = _native_in(directory)
-        self.values.update({key: before[key] for key in ("modules", "symbols", "native") if key in before})
+        if "native" in before:
+            self.values["native"] = before["native"]
+            for key in ("modules", "symbols"):  # Python's own are in the log, if it is a process of both kinds
+                self.values[key] = [one for one in before.get(key, []) if one.get("module_id", 0) >= NATIVE_MODULES]
 
     def names_of_plan(self, session: str, plan: str) -> None:
         """A forked child without names has those of another process of the session that was traced by the same plan."""

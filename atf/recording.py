@@ -101,6 +101,7 @@ class Recording:
         self.level = levels(config.get("level", "returns"))
         self.segments: segment.SegmentSet | None = None
         self.file: str | None = None
+        self.native = session is not None and config.get("native") == "1"  # the agent comes in too
         self.forked: object = None  # called in a forked child instead of following it
 
     def begin(self) -> None:
@@ -126,12 +127,15 @@ class Recording:
                 if drained_by is not None:
                     assert self.file
                     drained_by(self.segments, self.file)
+            if self.native:
+                self._join()
             if self._too_late():
                 raise SessionError("the recording ended while this process began")
             assert self.segments.segments is not None
             recorder.open_session(self.segments.segments)
             if config.get("python", "1") == "1":
                 recorder.start_hooks(self.level, _globs(config.get("include", "")), _globs(config.get("exclude", "")))
+            recorder.joined(self.level)
         except BaseException:
             self.end()
             if drained_by is None:
@@ -139,6 +143,16 @@ class Recording:
             raise
         _active = self
         _register_fork_hooks()
+
+    def _join(self) -> None:
+        """Native recording beside this one; without it, Python's goes on."""
+        assert self.file and self.session
+        try:
+            from atf.native.join import join
+
+            join(self.file, self.config)
+        except AtfError as error:
+            complain(self.session, error)
 
     def _too_late(self) -> bool:
         """The recorder writes ``stopped``, then looks for announcements one last time. Asked after announcing, so one of both sees the other."""
@@ -159,6 +173,11 @@ class Recording:
         assert self.session and self.segments
         pid = os.getpid()
         start = segment.process_start(pid)
+        more = {}
+        if self.native:
+            from atf.native.join import announcement
+
+            more = announcement()
         self.file = os.path.join(self.session, f"{pid}-{self.segments.ids[0]}.process")
         runtime.write(
             self.file,
@@ -170,6 +189,7 @@ class Recording:
                 "argv": "\x1f".join(getattr(sys, "orig_argv", None) or sys.argv or []),
                 "python": sys.version.split()[0],
                 "executable": sys.executable,
+                **more,
             },
         )
 
@@ -224,7 +244,7 @@ def _after_in_child() -> None:
         parent.forked()
         return
     parent.detach()
-    follow(parent.session, parent.config)
+    follow(parent.session, {**parent.config, "native": "0"})  # the agent let go of the child at the fork
 
 
 def follow(session: str | None, config: dict[str, str], first: bool = False) -> Recording | None:

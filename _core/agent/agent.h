@@ -39,12 +39,16 @@ extern atf_control *atf_recording;                           /* NULL: no session
 int atf_work_begin(uint64_t sp);
 void atf_work_end(atf_agent_thread *t);             /* t: its fast path may be used again; NULL: not yet */
 atf_thread *atf_work_ready(atf_agent_thread *t);    /* the record path; NULL: nothing is recorded */
+void atf_work_kept(atf_agent_thread *t);            /* writes what signal handlers did meanwhile */
 atf_agent_thread *atf_work_first(void);             /* a thread's first event; NULL: no memory */
 int atf_error_now(void);
 void atf_error_back(int error);
 
 void atf_agent_record_open(void);                   /* once in a process */
 int atf_agent_record_begin(atf_control *c, atf_registry *r, atf_global_lane *g);
+extern _Thread_local uint64_t atf_agent_busy ATF_IE;         /* where the thread is at work in the agent, ATF_QUIET, or 0 */
+#define ATF_QUIET (UINT64_MAX >> 1)
+#define ATF_HELD 1u /* at work, wherever the stack pointer stands: between a detail and its record */
 uint64_t atf_agent_quiet(uint64_t on); /* 1: what this thread calls is not traced; returns what to pass to end that */
 int atf_agent_record_end(void); /* 0: some thread is at work in the agent, the segments stay */
 extern atf_plan *atf_agent_counts; /* whose `skipped` and `orphans` count */
@@ -71,6 +75,13 @@ void atf_frames_leave_aside(atf_agent_thread *t);
 
 /* ---- cyg.c ---- */
 void atf_cyg_forget(atf_agent_thread *t); /* reported frames of an earlier session */
+
+/* Takes frames off that were left without returning, seen from this stack pointer. */
+void atf_frames_settle_python(atf_agent_thread *t, uint64_t sp);
+int atf_frame_holds(const atf_agent_thread *t, const atf_frame *f);
+
+/* ---- agent.c ---- */
+int atf_agent_stop(void) __attribute__((visibility("default")));
 
 /* ---- producer_in_agent.c ---- */
 extern _Thread_local atf_thread *atf_agent_mine ATF_IE;

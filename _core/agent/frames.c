@@ -19,13 +19,13 @@ static void pop_dead(atf_agent_thread *t, uint32_t kind)
 {
     atf_frame f = *t->top;
     pop(t);
-    atf_call_end(t, &f, kind, NULL);
+    if (f.stub) atf_call_end(t, &f, kind, NULL);
 }
 
 /* A frame off the order is recorded however long it lasts: what comes now would be older than its CALL. */
 static void orphan(atf_agent_thread *t, int mine)
 {
-    if (t->top->slot) {
+    if (t->top->slot && t->top->stub) { /* Python's calls are no function's: they have nowhere to return to */
         if (mine && t->core.live) atf_calls_out(t, UINT64_MAX);
         atf_orphan_put(t->top);
         atf_agent_counts->orphans++;
@@ -55,6 +55,18 @@ static atf_frame *settle(atf_agent_thread *t, uint64_t *at)
         else if (at_home(t, slot)) orphan(t, 1); /* a coroutine that was switched away */
         else return NULL;
     }
+}
+
+/* 0: left by longjmp, and what was called since stands where its return address was. */
+int atf_frame_holds(const atf_agent_thread *t, const atf_frame *f)
+{
+    return f == t->bottom || !f->stub || atf_frame_reported(f) || !at_home(t, f->slot) || hijacked(f) || t->unwinding;
+}
+
+void atf_frames_settle_python(atf_agent_thread *t, uint64_t sp)
+{
+    settle(t, (uint64_t *)(uintptr_t)sp);
+    while (!atf_frame_holds(t, t->top)) pop_dead(t, 0);
 }
 
 static atf_frame *push(atf_agent_thread *t, uint64_t *slot, const uint8_t *stub)
@@ -117,7 +129,7 @@ static uint32_t enter(uint64_t *slot, const uint8_t *stub, const atf_registers *
 {
     uint32_t flags = atf_stub_flags(stub);
     if (flags & STUB_ENTRY_ONLY && flags & STUB_TIMED) return 0; /* how long it lasts nobody will know */
-    if (!atf_work_begin((uint64_t)(uintptr_t)slot)) return enter_aside(atf_self_block, slot, stub);
+    if (!atf_work_begin((uint64_t)(uintptr_t)slot)) return atf_agent_busy == ATF_QUIET ? 0 : enter_aside(atf_self_block, slot, stub);
     int error = atf_error_now();
     uint32_t traced = 0;
     atf_agent_thread *t = atf_self_block ? atf_self_block : atf_work_first();
@@ -222,7 +234,7 @@ static void each_frame(uint64_t above, void (*each)(atf_frame *f))
     if (!t) return;
     stack_of(t, above, &high);
     for (atf_frame *f = t->top; f > t->bottom; f--)
-        if (f->slot > above && f->slot < high) each(f);
+        if (f->stub && f->slot > above && f->slot < high) each(f);
     if (!at_home(t, above)) atf_orphan_each(above + 1, high, each);
 }
 
@@ -265,7 +277,7 @@ void atf_agent_frames_land(uint64_t cfa)
         atf_thread *c = atf_work_ready(t);
         for (atf_frame *f = t->top; f > t->bottom && f->slot < cfa; f--) {
             if (f->slot <= sp || (!atf_frame_reported(f) && hijacked(f))) continue;
-            if (c) atf_call_end_inside(t, f, ATF_EXCEPTION);
+            if (c && f->stub) atf_call_end_inside(t, f, ATF_EXCEPTION);
             atf_frame_out(t, f);
             pop(t);
         }
@@ -277,7 +289,7 @@ void atf_agent_frames_land(uint64_t cfa)
 }
 
 /* ---------------------------------------------------------------- for cyg.c and profiler.c */
-uint32_t atf_frame_reported(const atf_frame *f) { return (atf_stub_flags(f->stub) & STUB_CYG) != 0; }
+uint32_t atf_frame_reported(const atf_frame *f) { return f->stub && (atf_stub_flags(f->stub) & STUB_CYG) != 0; }
 void atf_frame_pop(atf_agent_thread *t) { pop(t); }
 void atf_frame_dead(atf_agent_thread *t) { pop_dead(t, t->raising ? ATF_EXCEPTION : 0); }
 void atf_frame_orphan(atf_agent_thread *t) { orphan(t, 1); }

@@ -48,6 +48,7 @@ static int spin_hold(uint32_t *word)
 #define madvise(at, bytes, what) (int)atf_call(SYS_madvise, (long)(at), (long)(bytes), what, 0, 0, 0)
 #define syscall(number) atf_call(number, 0, 0, 0, 0, 0, 0)
 #define getpid() atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0)
+#define ATF_IN_AGENT
 static atf_thread *bare_enter_slow(void);
 static int bare_next_ring(atf_thread *t);
 static void bare_write_global(atf_thread *t, const atf_event *e);

@@ -12,7 +12,8 @@
 _Thread_local atf_agent_thread *atf_agent_fast ATF_IE;
 _Thread_local atf_rseq atf_agent_rseq ATF_IE;
 _Thread_local atf_agent_thread *atf_self_block ATF_IE;
-static _Thread_local uint64_t busy __attribute__((tls_model("initial-exec"))); /* the stack pointer in the agent; 0: not there */
+_Thread_local uint64_t atf_agent_busy ATF_IE; /* the stack pointer in the agent; 0: not there */
+#define busy atf_agent_busy
 static atf_plan nobody;
 atf_plan *atf_agent_counts = &nobody;
 void atf_orphan_forked(void);
@@ -32,14 +33,13 @@ static int64_t error_at;
 int atf_error_now(void) { return *(int *)((char *)__builtin_thread_pointer() + error_at); }
 void atf_error_back(int error) { *(int *)((char *)__builtin_thread_pointer() + error_at) = error; }
 
-#define QUIET (UINT64_MAX >> 1)
 #define HANDLER_BYTES 1024 /* what the kernel saves of a thread before a handler runs, at least, and the red zone */
 
 /* Whether the slow path that began at `busy` goes on below this stack pointer: then a signal handler is asking. A handler may also
  * have left it by longjmp: the thread is above it, or so close below that it writes over it, or on its first stack again. */
 static int goes_on(const atf_agent_thread *t, uint64_t sp)
 {
-    if (busy == QUIET || !t) return 1;
+    if (busy == ATF_QUIET || busy == ATF_HELD || !t) return 1;
     int home = sp >= t->home_low && sp < t->home_high, began_home = busy >= t->home_low && busy < t->home_high;
     if (home != began_home) return began_home; /* on a signal stack */
     return sp + HANDLER_BYTES < busy || (!home && sp > busy);
@@ -86,7 +86,7 @@ static void take_over(atf_agent_thread *t)
 
 /* Calls and returns of signal handlers that came meanwhile: they are younger than what was written here. A handler is over
  * before this goes on, so what stands there is whole. */
-static void write_kept(atf_agent_thread *t)
+void atf_work_kept(atf_agent_thread *t)
 {
     for (uint32_t i = 0, judged = 0;;) {
         uint32_t n = atf_load_acquire32(&t->aside);
@@ -118,7 +118,7 @@ void atf_work_end(atf_agent_thread *t)
     do {
         if (t) {
             busy = began;
-            write_kept(t);
+            atf_work_kept(t);
             atf_filtered_tell(t, 4096);
             fast = publish(t);
         }
@@ -148,6 +148,15 @@ static void name_thread(atf_thread *t)
 #define ATF_END_ROUNDS 4 /* PTHREAD_DESTRUCTOR_ITERATIONS; a sanitizer needs the last for itself */
 #endif
 
+/* The only function of the C library that a slow path calls; it may be traced. */
+static void come_back(atf_agent_thread *t)
+{
+    uint64_t sp = busy;
+    busy = ATF_QUIET;
+    pthread_setspecific(end_key, t);
+    busy = sp;
+}
+
 /* Runs in every round of the destructors of thread-specific data, so that what they call is recorded too; ends in the last. */
 static void thread_ends(void *value)
 {
@@ -156,7 +165,7 @@ static void thread_ends(void *value)
     if (!atf_work_begin(sp)) return;
     int error = atf_error_now();
     if (++t->rounds < ATF_END_ROUNDS) {
-        pthread_setspecific(end_key, t);
+        come_back(t);
         atf_work_end(t);
     } else {
         take_over(t);
@@ -223,7 +232,7 @@ atf_thread *atf_work_ready(atf_agent_thread *t)
     } else take_over(t);
     atf_agent_mine = &t->core;
     atf_thread *c = atf_enter_slow();
-    if (c && t->aside) write_kept(t); /* of a handler that left by longjmp: older than what comes now */
+    if (c && t->aside) atf_work_kept(t); /* of a handler that left by longjmp: older than what comes now */
     if (c && t->unwritten && c->slot && c->cursor == c->end) { /* at a ring's end numbers may be left out */
         uint64_t lost = t->unwritten;
         t->unwritten = 0;
@@ -246,7 +255,7 @@ atf_agent_thread *atf_work_first(void)
     t->at_work = 1; /* as atf_work_begin would have set it */
     t->restartable = atf_rseq_by_libc() || atf_call(SYS_rseq, (long)&atf_agent_rseq, sizeof atf_agent_rseq, 0, 0x53053053, 0, 0) == 0;
     atf_self_block = t;
-    pthread_setspecific(end_key, t);
+    come_back(t);
     return t;
 }
 
@@ -299,7 +308,7 @@ int atf_agent_record_end(void)
 uint64_t atf_agent_quiet(uint64_t on)
 {
     uint64_t was = busy;
-    busy = on == 1 ? QUIET : on;
+    busy = on == 1 ? ATF_QUIET : on;
     atf_agent_fast = NULL;
     return was;
 }

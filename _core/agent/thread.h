@@ -92,6 +92,8 @@ typedef struct atf_agent_thread {
     uint8_t *captured;          /* ATF_CAPTURE_MOST bytes for each of ATF_CAPTURED_FRAMES; NULL: none yet */
     uint8_t scratch[ATF_CAPTURE_MOST]; /* a detail while it is made: the program's stack may be small */
     atf_event kept[ATF_KEPT];   /* what signal handlers did while the thread was in a slow path: written when it leaves it */
+    uint64_t quiet_before; /* of a Python record with a detail, between the two */
+    uint32_t detail_open;
     struct atf_agent_thread *next;
     atf_thread core;
 } atf_agent_thread;

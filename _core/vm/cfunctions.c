@@ -65,6 +65,7 @@ static const char *last_part(PyTypeObject *type)
 
 static ATF_COLD uint64_t resolve(PyObject *callable, PyMethodDef *method, uint64_t known)
 {
+    uint64_t heard = atf_joint_hush();
     atf_error error = atf_error_save();
     uint64_t word = atf_vm.key | ATF_WORD_EXCLUDED;
     PyTypeObject *type = NULL;
@@ -100,6 +101,7 @@ static ATF_COLD uint64_t resolve(PyObject *callable, PyMethodDef *method, uint64
     }
     Py_XDECREF(module);
     atf_error_restore(error);
+    atf_joint_speak(heard);
     return word;
 }
 

@@ -152,6 +152,7 @@ ATF_COLD uint64_t atf_code_resolve(PyCodeObject *code, PyObject *globals, PyObje
 {
     uint64_t word = atf_code_word(code), failed = atf_vm.key | ATF_WORD_EXCLUDED;
     if (!atf_current.control) return 0; /* its name would be lost: in a forked child, or after the session's end */
+    uint64_t heard = atf_joint_hush();
     atf_error error = atf_error_save();
     uint32_t number = word ? (uint32_t)(word >> 32) & 0xFFFF : module_of(code, globals);
     if (number) {
@@ -171,5 +172,6 @@ ATF_COLD uint64_t atf_code_resolve(PyCodeObject *code, PyObject *globals, PyObje
         }
     }
     atf_error_restore(error);
+    atf_joint_speak(heard);
     return failed;
 }

@@ -40,6 +40,7 @@ ATF_COLD void atf_write_call(atf_thread *t, uint32_t kind, uint64_t word, uint32
 {
     atf_values v;
     atf_values_start(&v);
+    uint64_t heard = atf_joint_hush();
     atf_error error = atf_error_save();
     if (frame) {
         atf_put_map(&v, 1);
@@ -47,6 +48,7 @@ ATF_COLD void atf_write_call(atf_thread *t, uint32_t kind, uint64_t word, uint32
         put_arguments(&v, word, code, frame, get);
     }
     atf_error_restore(error);
+    atf_joint_speak(heard);
     uint64_t ticks = atf_ticks(t->clock_type);
     uint32_t detail = frame ? atf_detail(t, ATF_D_PY_CALL, v.bytes, atf_values_size(&v), ticks) : ATF_NO_DETAIL;
     atf_write_at(t, ticks, kind, atf_word_function(word), depth, detail);
@@ -57,12 +59,14 @@ ATF_COLD void atf_write_value(atf_thread *t, uint32_t kind, uint64_t word, uint3
     uint64_t ticks = atf_ticks(t->clock_type);
     atf_values v;
     atf_values_start(&v);
+    uint64_t heard = atf_joint_hush();
     atf_error error = atf_error_save();
     atf_put_map(&v, 1);
     atf_put_text(&v, "value");
     if (word & ATF_WORD_SECRET_NAME) atf_put_text(&v, "***");
     else atf_put_value(&v, value, 0);
     atf_error_restore(error);
+    atf_joint_speak(heard);
     uint32_t detail = atf_detail(t, ATF_D_PY_RETURN, v.bytes, atf_values_size(&v), ticks);
     atf_write_at(t, ticks, kind, atf_word_function(word), depth, detail);
 }
@@ -95,6 +99,7 @@ ATF_COLD void atf_write_exception(atf_thread *t, uint64_t word, uint32_t depth, 
     if (class) {
         atf_values v;
         atf_values_start(&v);
+        uint64_t heard = atf_joint_hush();
         atf_error error = atf_error_save();
         PyObject *message = message_of(exception ? ((PyBaseExceptionObject *)exception)->args : value);
         if (!message) PyErr_Clear(); /* a number too long for repr */
@@ -111,6 +116,7 @@ ATF_COLD void atf_write_exception(atf_thread *t, uint64_t word, uint32_t depth, 
         else atf_put_text(&v, "");
         Py_XDECREF(message);
         atf_error_restore(error);
+        atf_joint_speak(heard);
         detail = atf_detail(t, ATF_D_PY_EXCEPTION, v.bytes, atf_values_size(&v), ticks);
     }
     atf_write_at(t, ticks, ATF_EXCEPTION, atf_word_function(word), depth, detail);

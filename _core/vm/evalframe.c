@@ -73,9 +73,11 @@ void atf_eval_frame_settle(atf_thread *t, void *frame)
     forget_bases(); /* the profile hook is told when the rest ends */
 }
 
-/* atf_thread_started. The frame that is about to be evaluated is not on the stack yet. */
+/* atf_thread_started. The frame that is about to be evaluated is not on the stack yet. With native calls in the lane nothing is written:
+ * those that come after such a frame's unseen end would stand below it. There it is the start of the interpreter alone. */
 static ATF_COLD void thread_started(atf_thread *t)
 {
+    if (atf_joint_now) return;
     uint32_t count = 0;
     PyThreadState *ts = PyThreadState_Get();
     forget_bases();

@@ -4,7 +4,7 @@
 #define ATF_HOOKS_H
 #define PY_SSIZE_T_CLEAN
 #include "vm.h"
-#include "producer.h"
+#include "joint.h"
 
 #define ATF_COLD __attribute__((noinline, cold))
 

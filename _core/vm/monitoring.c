@@ -183,6 +183,7 @@ static uint32_t frames_of(PyCodeObject *code)
 static ATF_COLD int is_open(atf_thread *t, PyCodeObject *code, uint64_t function_id)
 {
     uint32_t depth = t->depth, open = 0;
+    if (atf_joint_now) return (open = atf_joint_now->open(function_id)) && open >= frames_of(code);
     const atf_event *e = t->cursor, *start = t->cursor - t->count;
     while (depth > 0 && e > start) {
         e--;

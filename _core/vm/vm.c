@@ -39,7 +39,10 @@ static int start_hooks(int changed)
 static int take_out(void *Py_UNUSED(argument))
 {
     atf_error error = atf_error_save();
-    if (atf_current.control && atf_load_acquire32(&atf_current.control->state) == ATF_STATE_STOPPED && atf_vm_stop() < 0) PyErr_Clear();
+    if (atf_current.control && atf_load_acquire32(&atf_current.control->state) == ATF_STATE_STOPPED) {
+        if (atf_vm_stop() < 0) PyErr_Clear();
+        atf_joint_end();
+    }
     atf_error_restore(error);
     return 0;
 }

@@ -28,6 +28,8 @@ def add_parser(subparsers: Any) -> None:
     add_modules(parser)
     add_details(parser)
     add_flight(parser)
+    what = "record a Python program's native code too: what --module names; --include and --exclude globs with :: choose its functions"
+    parser.add_argument("--native", action="store_true", help=what)
     parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow child processes (default: yes)")
     what = "below a shell, make, Python …: record the compiled programs that it starts too (a compiled PROGRAM's children always are)"
     parser.add_argument("--programs", action="store_true", help=what)
@@ -66,10 +68,21 @@ def run(args: argparse.Namespace) -> int:
         "slow_path": "1" if args.slow_path else "0",
         **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }
-    native = bool(args.module or args.all_modules or args.slow_path) or is_native(words)
+    beside = args.native and not is_native(words)
+    native = not beside and (bool(args.module or args.all_modules or args.slow_path) or is_native(words))
     duration_s = None if args.duration is None and args.detach_after is None else (args.duration or args.detach_after or 0) / 1e9
     supervisor: Supervisor
-    if native:
+    if beside:
+        from atf.native.beside import BesideSupervisor, Choice, split_globs
+
+        if args.slow_path or args.programs:
+            raise UsageError("--slow-path and --programs do not go with --native")
+        details.refuse(config)
+        (included, wanted), (excluded, unwanted) = split_globs(args.include), split_globs(args.exclude)
+        config |= {"include": "\x1f".join(included), "exclude": "\x1f".join(excluded)}
+        choice = Choice(["*"] if args.all_modules else args.module, wanted, unwanted)
+        supervisor = BesideSupervisor(words, args.out, config, choice, wanted_flight(args))
+    elif native:
         from atf.native import injector
         from atf.native.spawn import NativeSupervisor
 
@@ -93,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     if native:
         note_ending(supervisor)
     if args.json:
-        more = {"native": native_summary(getattr(supervisor, "process", None))} if native else {}
+        more = {"native": native_summary(getattr(supervisor, "process", None))} if native or beside else {}
         print_json_error({**summary(supervisor, status), **more})
     elif not args.quiet:
         report(supervisor)

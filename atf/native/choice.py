@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from atf._core.errors import NothingToTrace
+from atf.manifest import NATIVE_MODULES as FIRST_MODULE  # Python's modules count from 1
 from atf.native import instrumented
 from atf.native.demangle import demangle, qualified
 from atf.native.elf import IFUNC, ElfFile, Function
 
-FIRST_MODULE = 1 << 20  # module ids from here on: Python's modules count from 1
 UNTOUCHED = re.compile(r"ld-linux[^/]*|ld-musl[^/]*|ld[.-][^/]*\.so[^/]*|libgcc_s\.so[^/]*|libatf_(agent|boot)\.so|(lib)?frida[^/]*|linux-vdso.*|linux-gate.*")
 GO = "goroutines' stacks move and are read by Go's own unwinder, which stops at a traced frame: trace its C libraries by --module, and Go by runtime/trace"
 ROLES = {

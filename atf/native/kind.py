@@ -33,7 +33,7 @@ def refuse_python(words: list[str]) -> None:
     path = shutil.which(words[0]) if words else None
     if path is not None and is_elf(path) and is_python(path):
         what = "--module, --all-modules and --slow-path are for compiled programs"
-        raise UsageError(f"{what}: Python is recorded by its own calls, chosen by --include and --exclude")
+        raise UsageError(f"{what}: with Python add --native to --module, which records both kinds of calls")
 
 
 def is_elf(path: str) -> bool:

@@ -11,7 +11,7 @@ from atf._core.errors import InjectionError, TargetGone
 from atf.flight import FOREVER
 from atf.gather import Process
 from atf.native import plan as plans
-from atf.native.choice import Module
+from atf.native.choice import FIRST_MODULE, Module
 from atf.native.demangle import demangle, qualified
 from atf.native.details import Details
 from atf.native.names import Places, module_entry, name_entries, occurring, symbol_entry
@@ -67,9 +67,10 @@ class NativeProcess(Process):
 
     def _note_plan(self, plan: plans.Plan) -> None:
         values = self.manifest.values
-        biases = plan.images["load_bias"].tolist()
-        for entry, bias in zip(values["modules"], biases, strict=False):
-            entry["base_address"] = f"0x{bias:x}"
+        biases = {module.id: bias for module, bias in zip(plan.modules, plan.images["load_bias"].tolist(), strict=True)}
+        for entry in values["modules"]:
+            if entry["module_id"] in biases:
+                entry["base_address"] = f"0x{biases[entry['module_id']]:x}"
         native = values.setdefault("native", {})
         native["plan"] = os.path.basename(plan.path)
         native.update(plan.counts())
@@ -81,11 +82,12 @@ class NativeProcess(Process):
             native["not_hooked"] = [[module.id, name, why] for module, name, why in plan.refused()]
 
     def keep_what_occurs(self, places: Places | None = None) -> None:
-        """The manifest lists the functions that occur in the files, with line numbers where the program has them."""
+        """The manifest lists the native functions that occur in the files, with line numbers where the program has them."""
         assert self.plan is not None
         seen = occurring(self.manifest.path)
         values = self.manifest.values
-        values["symbols"] = symbols = [symbol for symbol in values["symbols"] if int(symbol["function_id"], 16) in seen]
+        symbols = [symbol for symbol in values["symbols"] if symbol["module_id"] < FIRST_MODULE or int(symbol["function_id"], 16) in seen]
+        values["symbols"] = symbols
         (places or Places()).fill(self.plan.modules, symbols)
         for module in self.plan.modules if self.details.args else ():
             self._note_signatures(module, [symbol for symbol in symbols if symbol["module_id"] == module.id])

@@ -191,7 +191,7 @@ def test_what_cannot_be_traced_is_refused_with_a_reason(bench, programs):
     assert "there are loop, libc.so.6" in refused(bench, programs("loop"), "1", options=["--module", "libnone*"]).err
     assert "calls, returns or args" in refused(bench, programs("loop"), "1", options=["--level", "c"]).err
     assert "not found" in refused(bench, "no-such-program", options=["--module", "main"]).err
-    assert "Python is recorded by its own calls" in refused(bench, os.path.realpath(sys.executable), options=["--all-modules"]).err
+    assert "with Python add --native" in refused(bench, os.path.realpath(sys.executable), options=["--all-modules"]).err
 
 
 def test_foreign_programs_are_refused(bench, programs, tmp_path):
