@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -127,7 +126,7 @@ class Flight:
                 self._opened[one] = float("inf")
             else:
                 assert one.clock is not None
-                begin, finish = next_clock_window(one.clock, datetime.datetime.now().astimezone())
+                begin, finish = next_clock_window(one.clock, time.time())
                 if time.time() < begin:
                     continue
                 shift = boot_ns() - time.time_ns()
