@@ -10,6 +10,10 @@ from libc.string cimport memcpy, memset
 from atf._core.errors import OutputError, SessionError, UsageError
 from atf._core.shm cimport Segments, atf_control, atf_global_lane, atf_load_relaxed64, atf_registry
 
+cdef extern from "Python.h":
+    bytes PyBytes_FromStringAndSize(const char *text, Py_ssize_t size)
+    char *PyBytes_AS_STRING(object text)
+
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
         pass
@@ -47,16 +51,22 @@ cdef extern from "engine.h" nogil:
         uint64_t threshold_ns
         char text[120]
     ctypedef struct atf_rules:
-        uint32_t version, n, named, timed, other
+        uint32_t version, n, named, timed, other, asked
         atf_rule rules[31]
     ctypedef struct atf_store:
         uint64_t blocks, used, most
+    ctypedef struct atf_sighting:
+        pass
+    ctypedef struct atf_asked:
+        uint64_t put, taken, answered, missed
+    uint32_t atf_asked_take(atf_asked *a, atf_sighting *to, uint32_t most)
     ctypedef struct atf_flight:
         uint32_t keep
         uint64_t pre_ns, post_ns, marks, cut_items, decided_ns
         atf_rules policy
         atf_windows windows
         atf_store store
+        atf_asked asked
     ctypedef struct atf_engine:
         pthread_mutex_t lock
         uint64_t cpu_ns, flush_ns
@@ -86,8 +96,9 @@ cdef extern from "engine.h" nogil:
     uint64_t BLOCK_BYTES "ATF_BLOCK_BYTES"
 
 KEEP = {"all": 0, "details": 1, "windows": 2}
-RULES = {"symbol": 1, "exception": 2, "duration": 3, "mark": 4, "outside": 5}
+RULES = {"symbol": 1, "exception": 2, "duration": 3, "mark": 4, "outside": 5, "asked": 6}
 RULES_MOST = 31
+SIGHTING = [("source", "u8"), ("function_id", "u8"), ("timestamp_ns", "u8"), ("duration_ns", "u8"), ("tid", "u4"), ("depth", "u4"), ("kind", "u4"), ("reserved", "u4")]
 REASONS = {1: "exhausted", 2: "killed", 3: "disk full", 4: "rate limited"}
 
 
@@ -126,6 +137,11 @@ cdef class Source:
             atf_engine_look(self.engine, self.source, &numbers, NULL, NULL)
         error = os.strerror(numbers.disk_error) if numbers.disk_error else None
         return {"events": numbers.events, "bytes": numbers.bytes, "writes": numbers.writes, "disk_error": error, "refused": numbers.refused}
+
+    @property
+    def key(self):
+        """By which Drain.sightings tells it from others while it is drained."""
+        return <uint64_t>self.source
 
     def name_functions(self, ids, masks, uint64_t until_ns):
         """Tell which rules speak of functions: for each id (uint64, shape (N,)) the bits of these rules (uint32), 0: none. Calls
@@ -258,6 +274,8 @@ cdef class Drain:
                 made.named |= 1u << i
                 if kind == "duration":
                     made.timed |= 1u << i
+            elif kind == "asked":
+                made.asked |= 1u << i
             elif kind != "outside":
                 made.other |= 1u << i
         with nogil:
@@ -286,6 +304,37 @@ cdef class Drain:
             pthread_mutex_lock(&self.engine.lock)
             atf_flight_keep(f, start_ns, end_ns, start_ns, rule)
             pthread_mutex_unlock(&self.engine.lock)
+
+    def sightings(self, uint32_t most):
+        """What "asked" rules are to be asked about, at most so many: bytes, of SIGHTING each; taken once, and nothing later is
+        decided before answered() told how many were."""
+        cdef atf_flight *f = self._flight()
+        cdef bytes made
+        cdef uint32_t n
+        cdef atf_sighting *to
+        made = PyBytes_FromStringAndSize(NULL, most * sizeof(atf_sighting))
+        to = <atf_sighting *>PyBytes_AS_STRING(made)
+        with nogil:
+            pthread_mutex_lock(&self.engine.lock)
+            n = atf_asked_take(&f.asked, to, most)
+            pthread_mutex_unlock(&self.engine.lock)
+        return made[: n * sizeof(atf_sighting)]
+
+    def answered(self, uint64_t n):
+        """So many more sightings were asked about and their marks made."""
+        cdef atf_flight *f = self._flight()
+        with nogil:
+            pthread_mutex_lock(&self.engine.lock)
+            f.asked.answered += n
+            if f.asked.answered > f.asked.taken:
+                f.asked.answered = f.asked.taken
+            pthread_mutex_unlock(&self.engine.lock)
+
+    @property
+    def asked(self):
+        """``(seen, missed)``: events that "asked" rules were to be asked about, and those that could not be."""
+        cdef atf_flight *f = self._flight()
+        return f.asked.put, f.asked.missed
 
     def settle(self):
         """See everything that is committed now, and complete the windows that are over."""

@@ -157,9 +157,9 @@ class Gatherer:
                 self.scan()
         if self.flight:
             self.flight.poll()
-            for process in self.live.values():
-                if self.flight.asks_for_names:
-                    process.take_names()
+            if self.flight.asks_for_names:
+                self._take_names()
+            self._ask()
         for key, process in list(self.live.items()):
             if process.gone():
                 self.complete(key, dead=True)
@@ -169,6 +169,15 @@ class Gatherer:
             for process in self.live.values():
                 if process.take_names():
                     self._guarded(process, "recording")
+
+    def _take_names(self) -> None:
+        for process in self.live.values():
+            process.take_names()
+
+    def _ask(self, last: bool = False) -> None:
+        assert self.flight
+        for told in self.flight.ask(self._take_names, last):
+            self.complain(told)
 
     def scan(self) -> None:
         """Take in the processes that announced themselves, and what others complained of."""
@@ -251,6 +260,8 @@ class Gatherer:
         if dead and self.flight.wants_crash and self.ended_by_signal(process):
             self.flight.mark("crash")
         self.drain.settle()  # whatever marks in what it left, and in what others wrote meanwhile, is seen before it goes
+        process.take_names()
+        self._ask(last=True)
 
     def ended_by_signal(self, process: Process) -> bool:
         """Whether a process that is gone was killed: it never took its leave."""
@@ -275,6 +286,7 @@ class Gatherer:
             time.sleep(0.002)  # a record that another process was writing when the word changed is complete by then
         if self.flight and self.live:
             self.drain.settle()  # marks of any process reach into all of them
+            self._ask(last=True)
         for key, process in list(self.live.items()):
             self.complete(key, dead=process.gone())
 

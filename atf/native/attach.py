@@ -58,6 +58,7 @@ class Attachment:
             raise
         self.gatherer = Gatherer(self.path, self.session, config.get("level", "returns"), flight=flight)
         self.gatherer.commands["stop"] = self._asked_to_stop
+        self.flight = flight
         self.process: NativeProcess | None = None
         self.stopping: str | None = None
 
@@ -66,16 +67,19 @@ class Attachment:
 
         TargetError when the agent cannot be brought in; nothing is left behind then.
         """
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPERS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._heard())
         try:
             self._begin()
             self._watch(duration_s, tick)
             self._end()
         finally:
             self.gatherer.close()
-            while signal.sigtimedwait(STOPPERS, 0) is not None:
+            while signal.sigtimedwait(self._heard(), 0) is not None:
                 pass
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _heard(self) -> frozenset[int]:
+        return STOPPERS if self.flight is None else STOPPERS | frozenset(self.flight.signals())
 
     def _begin(self) -> None:
         try:
@@ -110,7 +114,14 @@ class Attachment:
                 ticked = now
                 tick(self)
             nap = 0.02 if duration_s is None else min(0.02, max(started + duration_s - now, 0.0002))
-            if signal.sigtimedwait(STOPPERS, nap) is not None:
+            if self.flight is not None and self.flight.behind:
+                nap = 0.0002
+            if self.flight is not None:
+                signal.pthread_sigmask(signal.SIG_BLOCK, self._heard())
+            caught = signal.sigtimedwait(self._heard(), nap)
+            if caught is not None and self.flight is not None and caught.si_signo in self.flight.signals():
+                self.flight.mark("signal", number=caught.si_signo)
+            elif caught is not None:
                 self.stopping = "interrupt"
 
     def _end(self) -> None:
@@ -120,7 +131,7 @@ class Attachment:
             assert process.segments.segments is not None
             process.segments.segments.stop()
             try:
-                injector.call(self.pid, "stop", self.agent)
+                injector.leave(self.pid, self.agent)
             except TargetGone:
                 pass  # it ended by itself just now
             except TargetError as error:

@@ -10,7 +10,6 @@ import numpy as np
 
 from atf._core import segment
 from atf._core.errors import InjectionError, TargetGone
-from atf.flight import FOREVER
 from atf.gather import Process
 from atf.native import plan as plans
 from atf.native.choice import Chosen, Module
@@ -47,7 +46,7 @@ class NativeProcess(Process):
             self._told = True
             names = [(1, module.id, 0, module.name, "") for module in self.plan.modules]
             names += [(2, module.function_id(one), 0, one.name, "") for module in self.plan.modules for one in module.chosen]
-            self.flight.named(self.source, names, FOREVER)
+            self.flight.named(self.source, names, 1 << 63)
         return False
 
     def name_everything(self, plan: plans.Plan) -> None:
