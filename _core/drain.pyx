@@ -1,5 +1,7 @@
 """The drain: one native thread that moves records from shared memory into files. See engine.h and source.h."""
 
+cimport cython
+
 import os
 import time
 
@@ -205,6 +207,7 @@ cdef dict _thread(const atf_output *o):
     }
 
 
+@cython.no_gc_clear  # its sources are let go of in an order: see __dealloc__
 cdef class Drain:
     """One native thread for any number of recorded processes. It never takes the GIL."""
     cdef atf_engine *engine
