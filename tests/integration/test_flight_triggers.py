@@ -98,7 +98,7 @@ def noise_has_details(path, window):
         ("duration=napping>15ms", "napping(0.02)", "napping", "return"),
         ("atf.mark()", "atf.mark('here', n=1)", "here", "instant"),
         ("python=name == 'napping' and kind == 'return' and duration_ns > 15e6", "napping(0.02)", "napping", "return"),
-        ("python=module == 'user' and depth == 2", "atf.event('point', n=1)", "point", "instant"),
+        ("python=module == 'user' and depth == 1", "atf.event('point', n=1)", "point", "instant"),
     ],
 )
 def test_a_window_around_it(bench, trigger, thing, function, kind):
@@ -239,7 +239,7 @@ def test_a_trace_of_windows_opens_everywhere_and_nothing_is_called_lost(bench, s
         gaps = list(trace.events(kind="gap"))
         assert trace.info["lost"] == {} and trace.check() == []
         assert all((gap.lost, gap.reason) == (0, "not kept") and gap.unkept > 0 for gap in gaps)
-        assert len(gaps) == (0 if size == "8M" else 2)
+        assert len(gaps) == 0 if size == "8M" else 1 <= len(gaps) <= 2
     for words in (["info"], ["tree"], ["top"], ["events"], ["spans"], ["query", "trace.info"], ["query", "trace.summary"]):
         told = bench.atf(words[0], str(ran.path), *words[1:])
         assert told.status == 0 and told.err == "" and told.out
