@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     native = bool(args.module or args.all_modules) or is_native(words)
     supervisor: Supervisor
     if native:
+        import atf.calm  # noqa: F401 - before numpy comes with anything else
         from atf.native.spawn import NativeSupervisor
 
         refuse_python(words)

@@ -280,8 +280,7 @@ def test_attached_with_a_trigger(bench, tmp_path):
         recorder.send_signal(signal.SIGTERM)
         _, err = recorder.communicate(timeout=30)
         assert recorder.returncode == 0, err
-        program.stdin.close()
-        assert program.stdout.read() == "whole\n"
+        assert program.communicate(timeout=20)[0] == "whole\n"
     (path,) = bench.root.glob("session_*")
     window = only_window(path)
     assert window["trigger"] == "signal=SIGUSR1" and window["endNs"] - window["startNs"] == 100_000_000
