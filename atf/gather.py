@@ -270,6 +270,7 @@ class Gatherer:
 
     def stop(self) -> None:
         """Recording is over for every process, running ones too, and none begins any more."""
+        self._stop_producers()  # now; what follows takes its time
         if self.session:
             try:
                 runtime.write(os.path.join(self.session, "stopped"), {})
@@ -279,9 +280,7 @@ class Gatherer:
                     self._hear()
             except OSError as error:
                 self.complain(f"{self.session}: {error.strerror}; processes that began last may be missing")
-        for process in self.live.values():
-            assert process.segments.segments is not None
-            process.segments.segments.stop()
+        self._stop_producers()
         if any(process.pid != os.getpid() for process in self.live.values()):
             time.sleep(0.002)  # a record that another process was writing when the word changed is complete by then
         if self.flight and self.live:
@@ -289,6 +288,11 @@ class Gatherer:
             self._ask(last=True)
         for key, process in list(self.live.items()):
             self.complete(key, dead=process.gone())
+
+    def _stop_producers(self) -> None:
+        for process in self.live.values():
+            assert process.segments.segments is not None
+            process.segments.segments.stop()
 
     def close(self) -> None:
         """End the drain's thread and forget the runtime directory."""

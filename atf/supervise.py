@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PASSED_ON = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 INTERRUPTS, WITHIN_S = 3, 3.0  # so many SIGINT in so long end the recorder
+CALM_S = 0.1  # before a duration is over nothing is begun that could make its end late
 GRACE_S = 1.0  # for a program that was told to end twice
 BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot")
 
@@ -162,7 +163,8 @@ class Supervisor:
         while process.poll() is None and not self._hurry.over():
             now = time.monotonic()
             if self.stopping is None:
-                self._guarded(self.gatherer.poll)
+                if duration_s is None or started + duration_s - now > CALM_S:
+                    self._guarded(self.gatherer.poll)
                 if self._wanted is not None:
                     self.stop(self._wanted)
                 elif duration_s is not None and now - started >= duration_s:
@@ -174,7 +176,7 @@ class Supervisor:
             if self.flight is not None and self.flight.behind and self.stopping is None:
                 nap = 0.0002
             if duration_s is not None and self.stopping is None:
-                nap = min(nap, max(started + duration_s - now, 0.0002))
+                nap = min(nap, max(started + duration_s - time.monotonic(), 0.0))
             if self.flight is not None:
                 signal.pthread_sigmask(signal.SIG_BLOCK, self._heard())  # triggers that came meanwhile may be signals
             caught = signal.sigtimedwait(self._heard(), nap)

@@ -56,7 +56,7 @@ def _refuse(said: str, at: int, why: str) -> NoReturn:
 def parse(said: str) -> Trigger:
     """A trigger from its text. UsageError that points at the place where it stops making sense."""
     for at, letter in enumerate(said):
-        if letter < " " and letter != "\t" or "\ud800" <= letter <= "\udfff":
+        if (letter < " " and letter != "\t") or "\ud800" <= letter <= "\udfff":
             _refuse(said[:at], at, f"{letter!r} cannot stand in a trigger")
     head = _HEAD.match(said)
     if head is None:

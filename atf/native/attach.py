@@ -19,6 +19,7 @@ from atf.native.begin import begin, check_level
 from atf.native.elf import ElfFile
 from atf.native.modules import choose_modules, of_process, traceable
 from atf.native.process import NativeProcess
+from atf.supervise import CALM_S
 
 if TYPE_CHECKING:
     from atf.flight import Flight
@@ -103,7 +104,8 @@ class Attachment:
         started = ticked = time.monotonic()
         while self.stopping is None:
             now = time.monotonic()
-            self.gatherer.poll()
+            if duration_s is None or started + duration_s - now > CALM_S:
+                self.gatherer.poll()
             if not self.gatherer.live:
                 self.stopping = "end"
                 return
@@ -113,7 +115,7 @@ class Attachment:
             if tick is not None and now - ticked > 0.25:
                 ticked = now
                 tick(self)
-            nap = 0.02 if duration_s is None else min(0.02, max(started + duration_s - now, 0.0002))
+            nap = 0.02 if duration_s is None else min(0.02, max(started + duration_s - time.monotonic(), 0.0))
             if self.flight is not None and self.flight.behind:
                 nap = 0.0002
             if self.flight is not None:

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import time
 
 import pytest
@@ -122,7 +123,6 @@ def test_a_duration_ends_while_the_program_is_stopped(bench):
 def test_a_compiled_program_that_is_stopped(bench, tmp_path):
     program = compile_program(tmp_path, "busy")
     words = bench.command(program, options=("-q", "--duration", "1s"))
-    import subprocess
 
     recorder = subprocess.Popen(words, cwd=bench.path, env=bench.environment, text=True, stdin=-1, stdout=-1, stderr=-1)
     assert recorder.stdout.readline() == "ready\n"

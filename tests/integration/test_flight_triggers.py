@@ -1,5 +1,6 @@
 """Each trigger on real programs: the window is where it should be, and what lies in the files is what the manifest says."""
 
+import itertools
 import json
 import signal
 import subprocess
@@ -53,7 +54,7 @@ def shown(path):
     for process in sorted(path.glob("pid_*")):
         manifest = json.loads((process / "manifest.json").read_text())
         windows = [(w["startNs"], w["endNs"]) for w in manifest["windows"]]
-        assert all(a <= b for a, b in windows) and all(one[1] < two[0] for one, two in zip(windows, windows[1:], strict=False))
+        assert all(a <= b for a, b in windows) and all(one[1] < two[0] for one, two in itertools.pairwise(windows))
         assert all(w["complete"] and w["startNs"] <= w["markNs"] <= w["endNs"] for w in manifest["windows"])
         for thread in process.glob("thread_*"):
             index = IndexFile(thread / "index.atf")
