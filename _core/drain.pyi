@@ -11,6 +11,7 @@ REASONS: dict[int, str]
 KEEP: dict[str, int]
 RULES: dict[str, int]
 RULES_MOST: int
+SIGHTING: list[tuple[str, str]]
 
 class Source:
     """One recorded process in the drain's hands: its segments and its directory. OutputError when it cannot be begun.
@@ -26,6 +27,9 @@ class Source:
     def totals(self) -> dict[str, Any]:
         """{"events", "bytes", "writes", "disk_error", "refused"} so far; disk_error: text of the last refusal, or None; refused:
         threads whose files are there and cannot be gone on with (resume only), their rings are left as they are."""
+    @property
+    def key(self) -> int:
+        """By which Drain.sightings tells it from others while it is drained."""
     def name_functions(self, ids: np.ndarray, masks: np.ndarray, until_ns: int) -> None:
         """Tell which rules speak of functions: for each id (uint64, shape (N,)) the bits of these rules (uint32). Calls that came
         before their function was named are marked now. until_ns: functions called before this moment have been named."""
@@ -48,6 +52,13 @@ class Drain:
         """Keep what lies around a moment (CLOCK_BOOTTIME, ns; default now)."""
     def keep(self, start_ns: int, end_ns: int, rule: int = 0) -> None:
         """Keep what lies between two moments, both included."""
+    def sightings(self, most: int) -> bytes:
+        """What "asked" rules are to be asked about, at most so many: SIGHTING each; taken once."""
+    def answered(self, n: int) -> None:
+        """So many more sightings were asked about and their marks made."""
+    @property
+    def asked(self) -> tuple[int, int]:
+        """(put, missed): events that were to be asked about, and those that found the queue full ."""
     def settle(self) -> None:
         """See everything that is committed now, and complete the windows that are over."""
     def windows(self) -> list[dict[str, Any]]:

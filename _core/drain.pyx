@@ -3,6 +3,8 @@
 import os
 import time
 
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -47,16 +49,22 @@ cdef extern from "engine.h" nogil:
         uint64_t threshold_ns
         char text[120]
     ctypedef struct atf_rules:
-        uint32_t version, n, named, timed, other
+        uint32_t version, n, named, timed, other, asked
         atf_rule rules[31]
     ctypedef struct atf_store:
         uint64_t blocks, used, most
+    ctypedef struct atf_sighting:
+        pass
+    ctypedef struct atf_asked:
+        uint64_t put, taken, answered, missed
+    uint32_t atf_asked_take(atf_asked *a, atf_sighting *to, uint32_t most)
     ctypedef struct atf_flight:
         uint32_t keep
         uint64_t pre_ns, post_ns, marks, cut_items, decided_ns
         atf_rules policy
         atf_windows windows
         atf_store store
+        atf_asked asked
     ctypedef struct atf_engine:
         pthread_mutex_t lock
         uint64_t cpu_ns, flush_ns
@@ -82,12 +90,15 @@ cdef extern from "engine.h" nogil:
         uint32_t rules
         uint64_t first_ns, last_ns
     atf_named *atf_functions_at(atf_functions *f, uint64_t id)
+    uint32_t lowest "__builtin_ctz"(uint32_t bits)
     uint32_t UNNAMED "ATF_UNNAMED"
     uint64_t BLOCK_BYTES "ATF_BLOCK_BYTES"
 
 KEEP = {"all": 0, "details": 1, "windows": 2}
-RULES = {"symbol": 1, "exception": 2, "duration": 3, "mark": 4, "outside": 5}
+RULES = {"symbol": 1, "exception": 2, "duration": 3, "mark": 4, "outside": 5, "asked": 6}
 RULES_MOST = 31
+WINDOW = ("start_ns", "end_ns", "mark_ns", "marks", "rule", "version", "settled_ns")
+SIGHTING = [(n, "u8") for n in ("source", "function_id", "timestamp_ns", "duration_ns")] + [(n, "u4") for n in ("tid", "depth", "kind", "reserved")]
 REASONS = {1: "exhausted", 2: "killed", 3: "disk full", 4: "rate limited"}
 
 
@@ -105,10 +116,9 @@ cdef class Source:
         self.source = <atf_source *>calloc(1, sizeof(atf_source))
         if self.source == NULL:
             raise MemoryError
-        encoded = os.fsencode(self.path)
         if not os.path.isdir(self.path):
             raise OutputError(f"{self.path}: no such directory; make it before its process is drained")
-        error = atf_source_open(self.source, segments.control, segments.registry, segments.rings, encoded, resume)
+        error = atf_source_open(self.source, segments.control, segments.registry, segments.rings, os.fsencode(self.path), resume)
         if error:
             raise OutputError(f"{self.path}: {os.strerror(error)}")
 
@@ -124,8 +134,13 @@ cdef class Source:
         cdef atf_source numbers
         with nogil:
             atf_engine_look(self.engine, self.source, &numbers, NULL, NULL)
-        error = os.strerror(numbers.disk_error) if numbers.disk_error else None
-        return {"events": numbers.events, "bytes": numbers.bytes, "writes": numbers.writes, "disk_error": error, "refused": numbers.refused}
+        return {"events": numbers.events, "bytes": numbers.bytes, "writes": numbers.writes, "refused": numbers.refused,
+                "disk_error": os.strerror(numbers.disk_error) if numbers.disk_error else None}
+
+    @property
+    def key(self):
+        """By which Drain.sightings tells it from others while it is drained."""
+        return <uint64_t>self.source
 
     def name_functions(self, ids, masks, uint64_t until_ns):
         """Tell which rules speak of functions: for each id (uint64, shape (N,)) the bits of these rules (uint32), 0: none. Calls
@@ -139,21 +154,18 @@ cdef class Source:
         cdef Py_ssize_t i
         if of.shape[0] != bits.shape[0]:
             raise ValueError("as many masks as ids")
-        if f == NULL:
-            return
+        if f == NULL: return
         with nogil:
             pthread_mutex_lock(&self.engine.lock)
             for i in range(of.shape[0]):
                 entry = atf_functions_at(&self.source.functions, of[i])
-                if entry == NULL:
-                    continue
+                if entry == NULL: continue
                 met = bits[i] & f.policy.named & ~f.policy.timed
                 if entry.rules & UNNAMED and met and entry.first_ns:
                     atf_flight_mark(f, entry.first_ns, lowest(met))
                     atf_flight_mark(f, entry.last_ns, lowest(met))
                 entry.rules = bits[i]
-            if until_ns > self.source.named_ns:
-                self.source.named_ns = until_ns
+            self.source.named_ns = max(self.source.named_ns, until_ns)
             pthread_mutex_unlock(&self.engine.lock)
 
     def threads(self):
@@ -172,10 +184,6 @@ cdef class Source:
             free(outputs)
 
 
-cdef extern from *:
-    uint32_t lowest "__builtin_ctz"(uint32_t bits) nogil
-
-
 cdef dict _thread(const atf_output *o):
     cdef uint32_t k
     lost = {REASONS[k]: o.lost[k] for k in range(1, 5) if o.lost[k]}
@@ -189,6 +197,7 @@ cdef dict _thread(const atf_output *o):
     }
 
 
+@cython.no_gc_clear  # its sources are let go of in an order: see __dealloc__
 cdef class Drain:
     """One native thread for any number of recorded processes. It never takes the GIL."""
     cdef atf_engine *engine
@@ -198,8 +207,7 @@ cdef class Drain:
         self.engine = atf_engine_new()
         if self.engine == NULL:
             raise MemoryError
-        if flush_ns is not None:
-            self.engine.flush_ns = flush_ns
+        if flush_ns is not None: self.engine.flush_ns = flush_ns
         self.sources = []
 
     def __dealloc__(self):
@@ -208,8 +216,6 @@ cdef class Drain:
                 (<Source>source).engine = NULL
             with nogil:
                 atf_engine_delete(self.engine)
-
-    # ---- the flight recorder ----
 
     def flight(self, keep, uint64_t pre_ns, uint64_t post_ns, uint64_t history_bytes):
         """Keep only what lies in windows around marks. Before the first process is added.
@@ -256,8 +262,9 @@ cdef class Drain:
             memcpy(made.rules[i].text, <const char *>text, len(text))
             if kind in ("symbol", "duration"):
                 made.named |= 1u << i
-                if kind == "duration":
-                    made.timed |= 1u << i
+                if kind == "duration": made.timed |= 1u << i
+            elif kind == "asked":
+                made.asked |= 1u << i
             elif kind != "outside":
                 made.other |= 1u << i
         with nogil:
@@ -287,6 +294,33 @@ cdef class Drain:
             atf_flight_keep(f, start_ns, end_ns, start_ns, rule)
             pthread_mutex_unlock(&self.engine.lock)
 
+    def sightings(self, uint32_t most):
+        """What "asked" rules are to be asked about, at most so many: bytes, of SIGHTING each; taken once, and nothing later is
+        decided before answered() told how many were."""
+        cdef atf_flight *f = self._flight()
+        cdef uint32_t n
+        cdef bytes made = PyBytes_FromStringAndSize(NULL, most * sizeof(atf_sighting))
+        cdef atf_sighting *to = <atf_sighting *>PyBytes_AS_STRING(made)
+        with nogil:
+            pthread_mutex_lock(&self.engine.lock)
+            n = atf_asked_take(&f.asked, to, most)
+            pthread_mutex_unlock(&self.engine.lock)
+        return made[: n * sizeof(atf_sighting)]
+
+    def answered(self, uint64_t n):
+        """So many more sightings were asked about and their marks made."""
+        cdef atf_flight *f = self._flight()
+        with nogil:
+            pthread_mutex_lock(&self.engine.lock)
+            f.asked.answered = min(f.asked.answered + n, f.asked.taken)
+            pthread_mutex_unlock(&self.engine.lock)
+
+    @property
+    def asked(self):
+        """``(seen, missed)``: events that "asked" rules were to be asked about, and those that could not be."""
+        cdef atf_flight *f = self._flight()
+        return f.asked.put, f.asked.missed
+
     def settle(self):
         """See everything that is committed now, and complete the windows that are over."""
         with nogil:
@@ -302,8 +336,7 @@ cdef class Drain:
             found.append((f.windows.list[i].start_ns, f.windows.list[i].end_ns, f.windows.list[i].mark_ns, f.windows.list[i].marks,
                           f.windows.list[i].rule, f.windows.list[i].version, f.windows.list[i].settled_ns))
         pthread_mutex_unlock(&self.engine.lock)
-        names = ("start_ns", "end_ns", "mark_ns", "marks", "rule", "version", "settled_ns")
-        return [{**dict(zip(names, one)), "settled_ns": one[6] or None} for one in found]
+        return [{**dict(zip(WINDOW, one)), "settled_ns": one[6] or None} for one in found]
 
     @property
     def history(self):

@@ -93,6 +93,7 @@ static void settle(atf_engine *e, uint64_t p_ns)
 {
     for (uint32_t i = 0; i < e->n && e->flight->policy.named; i++)
         if (e->sources[i]->named_ns < p_ns) p_ns = e->sources[i]->named_ns;
+    if (e->flight->policy.asked) p_ns = atf_asked_until(&e->flight->asked, p_ns);
     for (uint32_t i = 0; i < e->n; i++) atf_flight_settle(e->sources[i], p_ns, 0);
     atf_flight_settled(e->flight, p_ns);
 }
@@ -202,12 +203,17 @@ void atf_engine_finish(atf_engine *e, atf_source *s, int dead)
 
 void atf_engine_rules_changed(atf_engine *e)
 {
+    atf_asked_forget(&e->flight->asked);
     for (uint32_t i = 0; i < e->n; i++) {
         atf_source *s = e->sources[i];
         atf_functions_clear(&s->functions);
         s->named_ns = 0;
         for (uint32_t k = 0; k < s->n_outputs; k++)
-            if (s->outputs[k] && s->outputs[k]->watch) s->outputs[k]->watch->n = 0;
+            if (s->outputs[k]) {
+                if (s->outputs[k]->watch) s->outputs[k]->watch->n = 0;
+                free(s->outputs[k]->calls);
+                s->outputs[k]->calls = NULL;
+            }
     }
 }
 

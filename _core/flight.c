@@ -16,6 +16,7 @@ int atf_flight_open(atf_flight *f, uint32_t keep, uint64_t pre_ns, uint64_t post
 void atf_flight_close(atf_flight *f)
 {
     atf_store_close(&f->store);
+    atf_asked_close(&f->asked);
     free(f->windows.list);
     memset(f, 0, sizeof *f);
 }
@@ -47,6 +48,7 @@ static void look(atf_source *s, atf_output *o)
     if (f->policy.timed && !o->watch) return;
     for (uint32_t i = 0; i < s->staged; i++) {
         const atf_event *e = &s->stage[i];
+        if (f->policy.asked) atf_asked_put(&f->asked, &o->calls, (uint64_t)(uintptr_t)s, o->tid, e);
         const atf_detail_record *d = e->detail_seq != ATF_NO_DETAIL ? (const atf_detail_record *)details : NULL;
         if (d) details += d->total_length;
         int rule = atf_rules_look(&f->policy, &s->functions, o->watch, e, d);
@@ -89,7 +91,7 @@ static void put(atf_flight *f, atf_output *o, const atf_event *e, const atf_deta
 void atf_flight_see(atf_source *s, atf_output *o)
 {
     atf_flight *f = s->flight;
-    if (f->policy.named | f->policy.other) look(s, o);
+    if (f->policy.named | f->policy.other | f->policy.asked) look(s, o);
     if (f->keep == ATF_KEEP_ALL || (f->keep == ATF_KEEP_DETAILS && !s->staged_details)) return;
     if (!o->in_flight) {
         o->in_flight = 1;

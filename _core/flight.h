@@ -23,6 +23,7 @@ typedef struct atf_flight {
     atf_rules policy;
     atf_windows windows;
     atf_store store;
+    atf_asked asked;
     atf_output *outputs;  /* all with a history, by ->kept_next */
     uint64_t marks;       /* by rules and from outside */
     uint64_t cut_items;   /* forgotten before their time: the store was used up */

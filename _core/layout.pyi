@@ -3,6 +3,7 @@ import numpy
 EVENT_DTYPE: numpy.dtype[numpy.void]
 KINDS: dict[int, str]
 GAP_REASONS: dict[int, str]
+NOT_KEPT: int
 DETAIL_TYPES: dict[int, str]
 NO_DETAIL: int
 INDEX_HEADER: str

@@ -11,7 +11,8 @@ enum atf_rule_kind {
     ATF_RULE_EXCEPTION = 2, /* an exception whose type is `text` ("*": any), with or without its module */
     ATF_RULE_DURATION = 3,  /* a call of such a function that took longer than threshold_ns */
     ATF_RULE_MARK = 4,      /* an event whose attribute `mark` is true */
-    ATF_RULE_OUTSIDE = 5    /* never met here: its marks are made from outside (time, signal, crash, expression) */
+    ATF_RULE_OUTSIDE = 5,   /* never met here: its marks are made from outside (time, signal, crash) */
+    ATF_RULE_ASKED = 6      /* a condition in Python: what is seen goes to atf_asked, its marks come from there */
 };
 
 typedef struct atf_rule {
@@ -25,6 +26,7 @@ typedef struct atf_rules {
     uint32_t named; /* bits of the rules that ask for functions */
     uint32_t timed; /* of those that ask how long they took */
     uint32_t other;
+    uint32_t asked; /* of those that Python answers */
     atf_rule rules[ATF_RULES_MOST];
 } atf_rules;
 

@@ -125,6 +125,7 @@ void atf_source_close(atf_source *s)
         if (s->outputs[i]) {
             atf_writer_drop(&s->outputs[i]->w);
             free(s->outputs[i]->watch);
+            free(s->outputs[i]->calls);
         }
         free(s->outputs[i]);
     }

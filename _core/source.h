@@ -2,6 +2,7 @@
  * Everything here runs on the drain's thread. Never includes Python.h. */
 #ifndef ATF_SOURCE_H
 #define ATF_SOURCE_H
+#include "asked.h"
 #include "history.h"
 #include "policy.h"
 #include "timescale.h"
@@ -23,6 +24,7 @@ typedef struct atf_output {
     /* the flight recorder's */
     atf_history history;           /* seen, and neither kept nor forgotten yet */
     atf_watch *watch;              /* NULL: no rule about durations */
+    atf_calls *calls;              /* NULL: no condition in Python */
     uint64_t unkept;               /* events that were forgotten since the last one in the file */
     uint64_t details_unkept;
     uint32_t in_flight, opened;    /* in its list; the files were made */

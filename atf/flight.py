@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from atf._core.errors import SessionError, UsageError
+from atf.conditions import Conditions
 from atf.triggers import Trigger, next_clock_window, parse_all
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 FOREVER = 1 << 63
 HISTORY_BYTES = 256 << 20
-_IN_DRAIN = {"symbol", "exception", "duration"}
+ASK_S = 0.004  # of a poll, for conditions in Python
+ASK_LAST_S = 0.5  # when recording ends
+_IN_DRAIN = {"symbol", "exception", "duration", "mark"}
 
 
 def boot_ns() -> int:
@@ -52,7 +54,8 @@ class Flight:
         self.version = 0
         self.began_ns = 0
         self.ended_ns: int | None = None
-        self._sources: dict[Any, _Names] = {}
+        self._sources: dict[int, _Names] = {}
+        self.conditions: Conditions | None = None
         self._asked = list(triggers)
         self._opened: dict[Trigger, float] = {}
 
@@ -61,6 +64,7 @@ class Flight:
         """Begin: before the drain has its first process."""
         self.drain = drain
         self.began_ns = boot_ns()
+        self.conditions = Conditions(drain, self._named)
         drain.flight(self.keep, self.pre_ns, self.post_ns, self.history_bytes)
         self.replace(self._asked)
 
@@ -71,9 +75,11 @@ class Flight:
         self._opened.clear()
         rules = []
         for one in self.triggers:
-            kind = one.kind if one.kind in _IN_DRAIN or one.kind == "mark" else "outside"
+            kind = one.kind if one.kind in _IN_DRAIN else "asked" if one.kind == "python" else "outside"
             rules.append((kind, one.text if kind == "exception" else "", one.threshold_ns))
         self.version = self.drain.rules(rules)
+        if self.conditions is not None:
+            self.conditions.replace(self.triggers)
         self.versions[self.version] = list(self.triggers)
         for names in self._sources.values():
             names.tell(self.triggers)
@@ -81,7 +87,7 @@ class Flight:
 
     @property
     def asks_for_names(self) -> bool:
-        return any(one.kind in ("symbol", "duration") for one in self.triggers)
+        return any(one.kind in ("symbol", "duration", "python") for one in self.triggers)
 
     @property
     def wants_crash(self) -> bool:
@@ -94,13 +100,32 @@ class Flight:
     # ---- names
     def named(self, source: Source, names: Iterable[tuple[int, int, int, str, str]], until_ns: int) -> None:
         """New names of a process (entries of the names log); every function called before until_ns has one."""
-        known = self._sources.get(id(source))
+        known = self._sources.get(source.key)
         if known is None:
-            known = self._sources[id(source)] = _Names(source)
+            known = self._sources[source.key] = _Names(source)
         known.add(names, until_ns, self.triggers)
 
     def left(self, source: Source) -> None:
-        self._sources.pop(id(source), None)
+        self._sources.pop(source.key, None)
+
+    def _named(self, key: int, function_id: int) -> tuple[str, str]:
+        names = self._sources.get(key)
+        return ("", "") if names is None else (names.modules.get(function_id >> 32, ""), names.functions.get(function_id, ""))
+
+    # ---- conditions
+    @property
+    def behind(self) -> bool:
+        """Whether events wait for conditions to be asked about them."""
+        return self.conditions is not None and self.conditions.behind
+
+    def ask(self, take_names: Callable[[], object], last: bool = False) -> list[str]:
+        """Ask conditions in Python about what was seen. last: nobody will ask later. Returns what the user must be told."""
+        assert self.conditions is not None
+        self.conditions.work(take_names, ASK_LAST_S if last else ASK_S)
+        if last:
+            self.conditions.give_up()
+        told, self.conditions.complaints = self.conditions.complaints, []
+        return told
 
     # ---- marks from outside
     def mark(self, kind: str, ns: int | None = None, number: int = 0) -> None:
@@ -127,7 +152,7 @@ class Flight:
                 self._opened[one] = float("inf")
             else:
                 assert one.clock is not None
-                begin, finish = next_clock_window(one.clock, datetime.datetime.now().astimezone())
+                begin, finish = next_clock_window(one.clock, time.time())
                 if time.time() < begin:
                     continue
                 shift = boot_ns() - time.time_ns()
@@ -184,7 +209,10 @@ class Flight:
     def summary(self) -> dict[str, Any]:
         """For the manifest: what was asked for, and how the memory for history fared."""
         assert self.drain is not None
-        return {"keep": self.keep, "triggers": [one.said for one in self.triggers], "version": self.version, "history": self.drain.history}
+        made = {"keep": self.keep, "triggers": [one.said for one in self.triggers], "version": self.version, "history": self.drain.history}
+        if self.conditions is not None and self.drain.asked != (0, 0):
+            made["conditions"] = self.conditions.summary()
+        return made
 
 
 class _Names:

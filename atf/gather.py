@@ -169,9 +169,9 @@ class Gatherer:
                 self.scan()
         if self.flight:
             self.flight.poll()
-            for process in self.live.values():
-                if self.flight.asks_for_names:
-                    process.take_names()
+            if self.flight.asks_for_names:
+                self._take_names()
+            self._ask()
         for key, process in list(self.live.items()):
             if process.gone():
                 self.complete(key, dead=True)
@@ -182,6 +182,15 @@ class Gatherer:
             for process in self.live.values():
                 if process.take_names():
                     self._guarded(process, "recording")
+
+    def _take_names(self) -> None:
+        for process in self.live.values():
+            process.take_names()
+
+    def _ask(self, last: bool = False) -> None:
+        assert self.flight
+        for told in self.flight.ask(self._take_names, last):
+            self.complain(told)
 
     def scan(self) -> None:
         """Take in the processes that announced themselves, and what others complained of."""
@@ -269,6 +278,8 @@ class Gatherer:
         if dead and self.flight.wants_crash and self.ended_by_signal(process):
             self.flight.mark("crash")
         self.drain.settle()  # whatever marks in what it left, and in what others wrote meanwhile, is seen before it goes
+        process.take_names()
+        self._ask(last=True)
 
     def ended_by_signal(self, process: Process) -> bool:
         """Whether a process that is gone was killed: it never took its leave."""
@@ -277,6 +288,7 @@ class Gatherer:
 
     def stop(self) -> None:
         """Recording is over for every process, running ones too, and none begins any more."""
+        self._stop_producers()  # now; what follows takes its time
         if self.session:
             try:
                 runtime.write(os.path.join(self.session, "stopped"), {})
@@ -286,15 +298,19 @@ class Gatherer:
                     self._hear()
             except OSError as error:
                 self.complain(f"{self.session}: {error.strerror}; processes that began last may be missing")
-        for process in self.live.values():
-            assert process.segments.segments is not None
-            process.segments.segments.stop()
+        self._stop_producers()
         if any(process.pid != os.getpid() for process in self.live.values()):
             time.sleep(0.002)  # a record that another process was writing when the word changed is complete by then
         if self.flight and self.live:
             self.drain.settle()  # marks of any process reach into all of them
+            self._ask(last=True)
         for key, process in list(self.live.items()):
             self.complete(key, dead=process.gone())
+
+    def _stop_producers(self) -> None:
+        for process in self.live.values():
+            assert process.segments.segments is not None
+            process.segments.segments.stop()
 
     def close(self) -> None:
         """End the drain's thread and forget the runtime directory."""

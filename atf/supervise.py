@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from atf.flight import Flight
 
 PASSED_ON = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
+INTERRUPTS, WITHIN_S = 3, 3.0  # so many SIGINT in so long end the recorder
+CALM_S = 0.1  # before a duration is over nothing is begun that could make its end late
+GRACE_S = 1.0  # for a program that was told to end twice
 BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot")
 
 
@@ -40,6 +43,27 @@ class Running(Protocol):
 
     def poll(self) -> int | None: ...
     def send_signal(self, sig: int) -> None: ...
+
+
+class Hurry:
+    """When a recorder ends although its program does not: at a second SIGTERM, or the third SIGINT in a few seconds, which are passed on
+    as ever; a second later it completes its trace and ends. The program is left to itself."""
+
+    def __init__(self) -> None:
+        self.number = 0  # the signal that did it
+        self._heard: list[tuple[int, float]] = []
+        self._until = float("inf")
+
+    def heard(self, number: int) -> None:
+        now = time.monotonic()
+        self._heard.append((number, now))
+        terms = sum(one == signal.SIGTERM for one, _ in self._heard)
+        interrupts = sum(one == signal.SIGINT and now - at < WITHIN_S for one, at in self._heard)
+        if not self.number and (terms >= 2 or interrupts >= INTERRUPTS):
+            self.number, self._until = number, now + GRACE_S
+
+    def over(self) -> bool:
+        return time.monotonic() >= self._until
 
 
 class Supervisor:
@@ -69,6 +93,7 @@ class Supervisor:
         self._process: Running | None = None
         self._interrupts = 0
         self._asked_end: str | None = None  # why the recording is to end
+        self._hurry = Hurry()
 
     def _command_line(self, words: list[str]) -> list[str]:
         return command_line(words)
@@ -96,12 +121,12 @@ class Supervisor:
             self._guarded(self.gatherer.start)
             self._released(process)
             self._watch(process, duration_s, tick)
-            code = self.code = process.returncode or 0
+            code = self.code = process.returncode if process.returncode is not None else -self._hurry.number
             self.status = 128 - code if code < 0 else code
             self._guarded(self.gatherer.poll)
-            self.stop("end")
+            self.stop("end" if process.returncode is not None else "signal")
             for recorded in self.gatherer.done:
-                if recorded.pid == process.pid:
+                if recorded.pid == process.pid and process.returncode is not None:
                     self._guarded(recorded.set_exit, code)
         finally:
             self._guarded(self.gatherer.close)
@@ -135,10 +160,11 @@ class Supervisor:
     def _watch(self, process: Running, duration_s: float | None, tick: Callable[[Supervisor], None] | None) -> None:
         """Take processes in until the program ends. Signals are fetched here, not handled: where one comes from matters."""
         started = ticked = time.monotonic()
-        while process.poll() is None:
+        while process.poll() is None and not self._hurry.over():
             now = time.monotonic()
             if self.stopping is None:
-                self._guarded(self.gatherer.poll)
+                if duration_s is None or started + duration_s - now > CALM_S:
+                    self._guarded(self.gatherer.poll)
                 if self._asked_end is not None:
                     self.stop(self._asked_end)
                 elif duration_s is not None and now - started >= duration_s:
@@ -147,12 +173,17 @@ class Supervisor:
                 ticked = now
                 self._guarded(tick, self)
             nap = 0.002 if now - started < 0.5 else 0.02
+            if self.flight is not None and self.flight.behind and self.stopping is None:
+                nap = 0.0002
             if duration_s is not None and self.stopping is None:
-                nap = min(nap, max(started + duration_s - now, 0.0002))
+                nap = min(nap, max(started + duration_s - time.monotonic(), 0.0))
+            if self.flight is not None:
+                signal.pthread_sigmask(signal.SIG_BLOCK, self._heard())  # triggers that came meanwhile may be signals
             caught = signal.sigtimedwait(self._heard(), nap)
             if caught is not None and self.flight is not None and caught.si_signo in self.flight.signals():
                 self.flight.mark("signal", number=caught.si_signo)
             elif caught is not None and caught.si_signo != signal.SIGCHLD:
+                self._hurry.heard(caught.si_signo)
                 self._pass_on(process, caught.si_signo, from_terminal=caught.si_code > 0)
 
     def _guarded(self, work: Callable[..., Any], *arguments: Any) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from atf._core.layout import GAP_REASONS, KINDS, NO_DETAIL
+from atf._core.layout import GAP_REASONS, KINDS, NO_DETAIL, NOT_KEPT
 from atf._core.merge import IdSet, Merge
 
 if TYPE_CHECKING:
@@ -35,8 +35,13 @@ class Event:
 
     @property
     def lost(self) -> int:
-        """How many events were lost here: a gap's number, else 0."""
-        return self._function_id if self._kind == _GAP else 0
+        """How many events were lost here: a gap's number, else 0. What lay outside of every window is not lost: see unkept."""
+        return self._function_id if self._kind == _GAP and self.depth != NOT_KEPT else 0
+
+    @property
+    def unkept(self) -> int:
+        """How many events a flight recorder let go here, because they lay in no window; else 0."""
+        return self._function_id if self._kind == _GAP and self.depth == NOT_KEPT else 0
 
     @property
     def reason(self) -> str | None:
@@ -53,7 +58,7 @@ class Event:
         return self._detail_seq != NO_DETAIL
 
     def __repr__(self) -> str:
-        what = f"{self.lost} lost ({self.reason})" if self._kind == _GAP else self.function
+        what = f"{self.lost or self.unkept} events ({self.reason})" if self._kind == _GAP else self.function
         return f"<{self.kind} {what} at {self.timestamp_ns} ns in {self.thread}>"
 
 

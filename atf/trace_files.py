@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from atf._core.errors import FormatError, UsageError
-from atf._core.layout import GAP_REASONS, NO_DETAIL
+from atf._core.layout import GAP_REASONS, NO_DETAIL, NOT_KEPT
 from atf._core.merge import Merge
 from atf._core.reader import DetailFile, IndexFile
 from atf.trace_detail import decode
@@ -139,6 +139,8 @@ class Process:
         for threads, positions in merge.chunks():
             gaps = merge.gather(threads, positions)
             for reason, count in zip(gaps["call_depth"].tolist(), gaps["function_id"].tolist(), strict=True):
+                if reason == NOT_KEPT:
+                    continue
                 name = GAP_REASONS.get(reason, f"reason {reason}")
                 found[name] = found.get(name, 0) + count
         return found

@@ -5,17 +5,20 @@ from __future__ import annotations
 import datetime
 import re
 import signal
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 from atf._core.errors import UsageError
+from atf.expression import Expression, NotAnExpression
 
 KINDS = "symbol=, symbol~=, exception=, duration=, crash, signal=, time= or python="
 _HEAD = re.compile(r"(symbol~|symbol|exception|duration|crash|signal|time|python)\s*(=|$)")
 _SCALE_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}
 _AMOUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ns|us|µs|ms|s|min|m|h)")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
+LONGEST_NS = 366 * 86400 * 10**9
 _TYPE = re.compile(r"\*|[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -37,7 +40,7 @@ class Trigger:
     seconds: tuple[float, float | None] | None = None
     clock: tuple[int, int] | None = None
     text: str = ""
-    code: object = field(default=None, compare=False)
+    expression: Expression | None = field(default=None, compare=False)
 
     def wants(self, module: str, name: str) -> bool:
         """Whether a function is one of those asked for: by its own name, or with its module before it (``module::name``)."""
@@ -52,6 +55,9 @@ def _refuse(said: str, at: int, why: str) -> NoReturn:
 
 def parse(said: str) -> Trigger:
     """A trigger from its text. UsageError that points at the place where it stops making sense."""
+    for at, letter in enumerate(said):
+        if (letter < " " and letter != "\t") or "\ud800" <= letter <= "\udfff":
+            _refuse(said[:at], at, f"{letter!r} cannot stand in a trigger")
     head = _HEAD.match(said)
     if head is None:
         _refuse(said, 0, f"begin with {KINDS}")
@@ -84,16 +90,20 @@ def _symbol(said: str, at: int, rest: str) -> Trigger:
 
 def _pattern(said: str, at: int, rest: str) -> Trigger:
     try:
-        return Trigger(said, "symbol", pattern=re.compile(rest))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Trigger(said, "symbol", pattern=re.compile(rest))
     except re.error as error:
         _refuse(said, at + (error.pos or 0), f"not a regular expression: {error.msg}")
+    except (OverflowError, RecursionError) as error:
+        _refuse(said, at, f"not a regular expression: {error}")
 
 
 def _exception(said: str, at: int, rest: str) -> Trigger:
     if not _TYPE.fullmatch(rest):
         _refuse(said, at, "write the exception's class, such as ValueError or app.errors.Refused, or * for any")
     if len(rest.encode()) > 119:
-        _refuse(said, at + 119, "the name is too long")
+        _refuse(said, at + len(rest.encode()[:119].decode(errors="ignore")), "the name is too long")
     return Trigger(said, "exception", text=rest)
 
 
@@ -101,7 +111,10 @@ def _amount(said: str, at: int, text: str) -> int:
     found = _AMOUNT.fullmatch(text.strip())
     if found is None:
         _refuse(said, at, f"{text!r} is not a duration: write a number and one of {', '.join(_SCALE_NS)}")
-    return round(float(found[1]) * _SCALE_NS[found[2]])
+    value = float(found[1]) * _SCALE_NS[found[2]]
+    if value > LONGEST_NS:
+        _refuse(said, at, f"{text!r} is more than a year")
+    return round(value)
 
 
 def _duration(said: str, at: int, rest: str) -> Trigger:
@@ -147,18 +160,13 @@ def _of_day(said: str, at: int, text: str) -> int:
 
 
 def _python(said: str, at: int, rest: str) -> Trigger:
+    text = rest.strip()
     try:
-        code = compile(rest.strip(), "<trigger>", "eval")
-    except SyntaxError as error:
-        _refuse(said, at + max((error.offset or 1) - 1, 0) + len(rest) - len(rest.lstrip()), f"not an expression: {error.msg}")
-    unknown = sorted(set(code.co_names) - FIELDS - set(_BUILTINS))
-    if unknown:
-        _refuse(said, at + max(rest.find(unknown[0]), 0), f"{unknown[0]} is not known: an event has {', '.join(sorted(FIELDS))}")
-    return Trigger(said, "python", text=rest.strip(), code=code)
+        return Trigger(said, "python", text=text, expression=Expression(text))
+    except NotAnExpression as error:
+        _refuse(said, at + len(rest) - len(rest.lstrip()) + error.at, str(error))
 
 
-FIELDS = frozenset({"kind", "name", "module", "thread", "depth", "time_ns", "duration_ns"})
-_BUILTINS = ("len", "min", "max", "abs", "any", "all", "sum", "startswith", "endswith", "lower", "upper", "split", "find", "count")
 _PARSERS = {
     "symbol": _symbol,
     "symbol~": _pattern,
@@ -170,13 +178,30 @@ _PARSERS = {
 }
 
 
-def next_clock_window(clock: tuple[int, int], now: datetime.datetime) -> tuple[float, float]:
-    """The window of a time of day that is open at ``now`` or comes next: Unix seconds. It may reach past midnight."""
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+def _moment(naive: datetime.datetime, fold: int) -> float:
+    """When the local clock shows a time: Unix seconds. fold 0: the first time it does, 1: the last. A time that it leaps over:
+    the moment of the leap."""
+    moment = naive.replace(fold=fold).timestamp()
+    if datetime.datetime.fromtimestamp(moment) == naive:
+        return moment
+    low, high = sorted(round(naive.replace(fold=one).timestamp()) for one in (0, 1))
+    while high - low > 1:
+        middle = (low + high) // 2
+        if datetime.datetime.fromtimestamp(middle) < naive:
+            low = middle
+        else:
+            high = middle
+    return float(high)
+
+
+def next_clock_window(clock: tuple[int, int], now: float) -> tuple[float, float]:
+    """The window of a time of day, local time, that is open at ``now`` or comes next: Unix seconds, end not included. It may reach
+    past midnight. When the clock is set back within it, it goes on until the clock shows its end for the last time."""
+    today = datetime.datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0)
     start, end = clock
-    for day in (-1, 0, 1):
-        opens = midnight + datetime.timedelta(days=day, seconds=start)
-        closes = midnight + datetime.timedelta(days=day + (end <= start), seconds=end)
-        if closes > now:
-            return opens.timestamp(), closes.timestamp()
+    for day in range(-1, 4):  # a window that lies wholly in what the clock leaps over is skipped
+        opens = _moment(today + datetime.timedelta(days=day, seconds=start), 0)
+        closes = _moment(today + datetime.timedelta(days=day + (end <= start), seconds=end), 1)
+        if closes > max(now, opens):
+            return opens, closes
     raise AssertionError("a window comes every day")

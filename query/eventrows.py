@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from atf._core.layout import GAP_REASONS, NO_DETAIL
+from atf._core.layout import GAP_REASONS, NO_DETAIL, NOT_KEPT
 from atf.jsonable import jsonable, shortened
 from atf.query.eventwords import CALL, GAP, TYPES, UNKNOWN
 from atf.query.handles import thread_handles
@@ -85,6 +85,7 @@ def event_columns(
     """
     kinds: list[int] = events["event_kind"].tolist()
     gaps = [at for at, kind in enumerate(kinds) if kind == GAP] if GAP in kinds else []
+    lossy_gaps = [at for at in gaps if int(events["call_depth"][at]) != NOT_KEPT]
 
     def by_thread(value: Callable[[Thread], Any]) -> list[Any]:
         known = {t.position: value(t) for t in set(threads)}
@@ -138,7 +139,7 @@ def event_columns(
         "line": lambda: by_function(lambda f: f.line),
         "depth": lambda: [0 if kind == GAP or not d else d - 1 for d, kind in zip(events["call_depth"].tolist(), kinds)],
         "index_seq": lambda: list(positions),
-        "lost": lambda: _only(len(kinds), gaps, events["function_id"][gaps].tolist()),
+        "lost": lambda: _only(len(kinds), lossy_gaps, events["function_id"][lossy_gaps].tolist()),
         "loss_reason": lambda: _only(len(kinds), gaps, [GAP_REASONS.get(r, f"reason {r}") for r in events["call_depth"][gaps].tolist()]),
         "span_id": spans,
         "detail": lambda: [UNSET if one is None else one for one in said],

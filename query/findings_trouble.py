@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import Any
 
-from atf._core.layout import GAP_REASONS
+from atf._core.layout import GAP_REASONS, NOT_KEPT
 from atf._core.merge import Merge
 from atf._core.spans import NO_SEQ, STATUS
 from atf.query.chunks import chunks
@@ -83,6 +83,8 @@ def lost(subject: Subject) -> list[Claim]:
             seqs: list[int] = []
             for threads, positions in merge.chunks():
                 gaps = merge.gather(threads, positions)
+                lossy = gaps["call_depth"] != NOT_KEPT
+                gaps, positions = gaps[lossy], positions[lossy]
                 missing += int(gaps["function_id"].sum())
                 reasons |= set(gaps["call_depth"].tolist())
                 seqs += positions[: 3 - len(seqs)].tolist() if len(seqs) < 3 else []

@@ -62,6 +62,7 @@ def wanted_modules(args: argparse.Namespace) -> list[str]:
 
 
 def run(args: argparse.Namespace) -> int:
+    import atf.calm  # noqa: F401 - before numpy comes with anything else
     from atf import recording
     from atf.cli.record import StatusLine, print_json_error, summary
     from atf.native.attach import Attachment

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 def line(event: Event, start_ns: int) -> str:
     """``seconds  tid  kind  name  detail`` of one record, the name indented by its depth."""
     if event.kind == "gap":
-        indent, shown = 0, f"{text.count(event.lost)} events lost ({event.reason})"
+        indent, shown = 0, f"{text.count(event.lost)} events lost ({event.reason})" if event.lost else f"{text.count(event.unkept)} events not kept"
     else:
         detail = event.detail
         indent, shown = min(event.depth, _DEEPEST), str(event.function) + (f"  {present.detail(detail)}" if detail is not None else "")

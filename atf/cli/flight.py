@@ -45,6 +45,7 @@ def wanted_flight(args: argparse.Namespace) -> Flight | None:
         if args.history_size is not None:
             raise UsageError("--history-size is for --trigger and --flight: without them everything is kept")
         return None
+    import atf.calm  # noqa: F401 - before numpy comes with anything else
     from atf.flight import HISTORY_BYTES, Flight
     from atf.recording import parse_size
     from atf.triggers import parse_all

@@ -33,7 +33,7 @@ def event_json(event: Event) -> dict[str, Any]:
         "index_seq": event.index_seq,
         "detail": event.detail,
     }
-    return {**made, "lost": event.lost, "reason": event.reason, "depth": 0} if event.kind == "gap" else made
+    return {**made, "lost": event.lost, "unkept": event.unkept, "reason": event.reason, "depth": 0} if event.kind == "gap" else made
 
 
 def span_json(span: Span) -> dict[str, Any]:

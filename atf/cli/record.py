@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     native = not beside and (bool(args.module or args.all_modules or args.slow_path) or is_native(words))
     duration_s = None if args.duration is None and args.detach_after is None else (args.duration or args.detach_after or 0) / 1e9
     supervisor: Supervisor
+    if native or beside or args.programs:
+        import atf.calm  # noqa: F401 - before numpy comes with anything else
     if beside:
         from atf.native.beside import BesideSupervisor, Choice, split_globs
 
@@ -178,6 +180,18 @@ def complaints(supervisor: Any) -> None:
         )
 
 
+def windows_line(windows: list[dict[str, Any]]) -> str:
+    """``2 windows kept, 2.100 s: symbol=refund (3 marks), atf.mark() (1 mark)``."""
+    if not windows:
+        return "no window kept: nothing marked"
+    marks: dict[str, int] = {}
+    for one in windows:
+        marks[one["trigger"]] = marks.get(one["trigger"], 0) + one["marks"]
+    kept = sum(one["endNs"] - one["startNs"] for one in windows) / 1e9
+    said = ", ".join(f"{trigger} ({number} mark{'s' if number != 1 else ''})" for trigger, number in marks.items())
+    return f"{len(windows)} window{'s' if len(windows) != 1 else ''} kept, {kept:.3f} s: {said}"
+
+
 def report(supervisor: Any) -> None:
     complaints(supervisor)
     totals = supervisor.gatherer.totals()
@@ -186,6 +200,9 @@ def report(supervisor: Any) -> None:
     lost = ", ".join(f"{text.count(number)} lost ({reason})" for reason, number in totals["lost"].items()) or "nothing lost"
     process = getattr(supervisor, "process", None)
     native = "" if process is None else f"atf: {hooks_line(process)}\n"
+    flight = getattr(supervisor, "flight", None)
+    if flight is not None:
+        native = f"atf: {windows_line(flight.windows())}\n{native}"
     plural = "es" if totals["processes"] != 1 else ""
     print(
         f"atf: {text.count(totals['events'])} events, {lost}, {text.size(totals['bytes'])},"

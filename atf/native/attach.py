@@ -21,6 +21,7 @@ from atf.native.elf import ElfFile
 from atf.native.modules import choose_modules, of_process, traceable
 from atf.native.place import Place, shared_memory_of
 from atf.native.process import NativeProcess
+from atf.supervise import CALM_S
 
 if TYPE_CHECKING:
     from atf.flight import Flight
@@ -61,6 +62,7 @@ class Attachment:
             raise
         self.gatherer = Gatherer(self.path, self.session, config.get("level", "returns"), flight=flight)
         self.gatherer.commands["stop"] = self._asked_to_stop
+        self.flight = flight
         self.process: NativeProcess | None = None
         self.place: Place | None = None
         self.stopping: str | None = None
@@ -70,7 +72,7 @@ class Attachment:
 
         TargetError when the agent cannot be brought in; nothing is left behind then.
         """
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPERS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._heard())
         try:
             with shared_memory_of(self.pid):
                 try:
@@ -82,9 +84,12 @@ class Attachment:
                     if self.place is not None:
                         self.place.clear()
         finally:
-            while signal.sigtimedwait(STOPPERS, 0) is not None:
+            while signal.sigtimedwait(self._heard(), 0) is not None:
                 pass
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _heard(self) -> frozenset[int]:
+        return STOPPERS if self.flight is None else STOPPERS | frozenset(self.flight.signals())
 
     def _begin(self) -> None:
         try:
@@ -110,7 +115,8 @@ class Attachment:
         started = ticked = time.monotonic()
         while self.stopping is None:
             now = time.monotonic()
-            self.gatherer.poll()
+            if duration_s is None or started + duration_s - now > CALM_S:
+                self.gatherer.poll()
             if not self.gatherer.live:
                 self.stopping = "end"
                 return
@@ -120,8 +126,15 @@ class Attachment:
             if tick is not None and now - ticked > 0.25:
                 ticked = now
                 tick(self)
-            nap = 0.02 if duration_s is None else min(0.02, max(started + duration_s - now, 0.0002))
-            if signal.sigtimedwait(STOPPERS, nap) is not None:
+            nap = 0.02 if duration_s is None else min(0.02, max(started + duration_s - time.monotonic(), 0.0))
+            if self.flight is not None and self.flight.behind:
+                nap = 0.0002
+            if self.flight is not None:
+                signal.pthread_sigmask(signal.SIG_BLOCK, self._heard())
+            caught = signal.sigtimedwait(self._heard(), nap)
+            if caught is not None and self.flight is not None and caught.si_signo in self.flight.signals():
+                self.flight.mark("signal", number=caught.si_signo)
+            elif caught is not None:
                 self.stopping = "interrupt"
 
     def _end(self) -> None:

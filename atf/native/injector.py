@@ -39,6 +39,22 @@ def _frida() -> Any:
     return frida
 
 
+def stopped(pid: int) -> bool:
+    """Whether a process is stopped (SIGSTOP, a debugger): it answers nobody who enters it."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except (OSError, IndexError):
+        return False
+
+
+def leave(pid: int, agent: str) -> None:
+    """Let the agent take its hooks out. Errors as call(); a process that is stopped is not waited for."""
+    if stopped(pid):
+        raise InjectionError(f"process {pid} is stopped")
+    call(pid, "stop", agent)
+
+
 def call(pid: int, *words: str) -> None:
     """Let the process run one of the boot library's commands, in a thread of its own; returns when that is over.
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from atf._core import segment
 from atf._core.errors import InjectionError, TargetGone
-from atf.flight import FOREVER
 from atf.gather import Process
 from atf.native import plan as plans
 from atf.native.choice import FIRST_MODULE, Module
@@ -49,7 +48,7 @@ class NativeProcess(Process):
         """Functions have their names from the plan, threads from the agent: there is no log."""
         if self.flight is not None and self.plan is not None and not self._told:
             self._told = True
-            self.flight.named(self.source, name_entries(self.plan.modules), FOREVER)
+            self.flight.named(self.source, name_entries(self.plan.modules), 1 << 63)
         return False
 
     def name_everything(self, plan: plans.Plan) -> None:

@@ -52,6 +52,12 @@ def test_spans(tmp_path):
     assert {"atf span, rings", "atf event, 3 attributes, streaming", "atf record from Python, rings"} <= set(found["figures"])
 
 
+def test_flight(tmp_path):
+    """FORBIDDEN: a detail on disk without a mark, or an overload whose losses are not counted to the last record."""
+    found = quick("flight", tmp_path)
+    assert limits(found) == [1.3, 50, 1000]
+
+
 def test_save(tmp_path):
     found = quick("save", tmp_path)
     assert found["figures"]["atf bytes per call"] > 0
