@@ -19,11 +19,17 @@ cdef extern from "<pthread.h>" nogil:
 cdef extern from "engine.h" nogil:
     ctypedef struct atf_writer:
         uint64_t events, details, detail_bytes, time_start_ns, time_end_ns
+    ctypedef struct atf_thread_metrics:
+        uint64_t gaps, filtered, held, details_held, details_seen, swaps, detail_swaps, taken_back, details_refused, blocked_ns, rate
+        uint32_t most_full
+    ctypedef struct atf_source_metrics:
+        uint64_t passes, write_ns, lag_ns, lag_second_ns, lag_most_ns
     ctypedef struct atf_output:
         uint32_t number, tid, entered, finished
         uint64_t expected, pending_lost
         uint64_t lost[8]
-        uint64_t details_lost, details_unkept, unkept, orphans
+        uint64_t details_lost, details_unkept, orphans
+        atf_thread_metrics m
         atf_writer w
         char name[48]
     ctypedef struct atf_functions:
@@ -34,6 +40,7 @@ cdef extern from "engine.h" nogil:
         int disk_error
         uint32_t refused
         uint64_t events, bytes, writes
+        atf_source_metrics m
         atf_functions functions
         uint64_t named_ns
     ctypedef struct atf_window:
@@ -59,7 +66,7 @@ cdef extern from "engine.h" nogil:
         atf_store store
     ctypedef struct atf_engine:
         pthread_mutex_t lock
-        uint64_t cpu_ns, flush_ns
+        uint64_t cpu_ns, flush_ns, cycles
         int running
         atf_flight *flight
     atf_engine *atf_engine_new()
@@ -70,7 +77,7 @@ cdef extern from "engine.h" nogil:
     int atf_engine_add(atf_engine *e, atf_source *s)
     void atf_engine_finish(atf_engine *e, atf_source *s, int dead)
     void atf_engine_drop(atf_engine *e, atf_source *s)
-    int atf_engine_look(atf_engine *e, const atf_source *s, atf_source *numbers, atf_output **outputs, uint32_t *n)
+    int atf_engine_look(atf_engine *e, atf_source *s, atf_source *numbers, atf_output **outputs, uint32_t *n)
     int atf_source_open(atf_source *s, atf_control *c, atf_registry *r, atf_global_lane *g, const char *dir, int resume)
     void atf_source_close(atf_source *s)
     void atf_engine_settle(atf_engine *e)
@@ -119,13 +126,15 @@ cdef class Source:
 
     @property
     def totals(self):
-        """``{"events", "bytes", "writes", "disk_error", "refused"}`` so far; refused: threads whose files are there and cannot be
-        gone on with (only with ``resume``): what their rings hold is still there."""
+        """``{"events", "bytes", "writes", "disk_error", "refused", "passes", "write_ns", "lag_ns", "lag_most_ns"}`` so far; refused:
+        threads whose files are there and cannot be gone on with (only with ``resume``): what their rings hold is still there."""
         cdef atf_source numbers
         with nogil:
             atf_engine_look(self.engine, self.source, &numbers, NULL, NULL)
         error = os.strerror(numbers.disk_error) if numbers.disk_error else None
-        return {"events": numbers.events, "bytes": numbers.bytes, "writes": numbers.writes, "disk_error": error, "refused": numbers.refused}
+        return {"events": numbers.events, "bytes": numbers.bytes, "writes": numbers.writes, "disk_error": error, "refused": numbers.refused,
+                "passes": numbers.m.passes, "write_ns": numbers.m.write_ns, "lag_ns": max(numbers.m.lag_ns, numbers.m.lag_second_ns),
+                "lag_most_ns": numbers.m.lag_most_ns}
 
     def name_functions(self, ids, masks, uint64_t until_ns):
         """Tell which rules speak of functions: for each id (uint64, shape (N,)) the bits of these rules (uint32), 0: none. Calls
@@ -185,7 +194,11 @@ cdef dict _thread(const atf_output *o):
         "number": o.number, "tid": o.tid, "name": (<bytes>o.name).decode("utf-8", "replace"), "entered": o.entered,
         "events": o.w.events, "details": o.w.details, "detail_bytes": o.w.detail_bytes, "lost": lost,
         "details_lost": o.details_lost, "time_start_ns": o.w.time_start_ns, "time_end_ns": o.w.time_end_ns,
-        "finished": bool(o.finished), "unkept": o.lost[5] + o.unkept, "details_unkept": o.details_unkept,
+        "finished": bool(o.finished), "unkept": o.m.filtered, "details_unkept": o.details_unkept,
+        "produced": o.expected, "written": o.w.events - o.m.gaps, "held": o.m.held,
+        "details_seen": o.m.details_seen, "details_held": o.m.details_held, "details_refused": o.m.details_refused,
+        "bytes": o.w.events * 32 + o.w.detail_bytes, "swaps": o.m.swaps, "detail_swaps": o.m.detail_swaps, "taken_back": o.m.taken_back,
+        "most_full": o.m.most_full, "rate": o.m.rate, "blocked_ns": o.m.blocked_ns,
     }
 
 
@@ -356,6 +369,11 @@ cdef class Drain:
             atf_engine_drop(self.engine, source.source)
         source.engine = NULL
         self.sources.remove(source)
+
+    @property
+    def cycles(self):
+        """Passes over all processes so far."""
+        return atf_load_relaxed64(&self.engine.cycles)
 
     @property
     def cpu_ns(self):
