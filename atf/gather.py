@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from atf import control, runtime
+from atf import control, metrics, runtime
 from atf._core import drain, segment
 from atf._core.errors import AtfError, OutputError
 from atf.manifest import Manifest, new_process_directory
@@ -29,6 +29,7 @@ class Process:
         self._names = 0
         self._written = 0.0
         self.flight: Flight | None = None
+        self.drain: drain.Drain | None = None
 
     def gone(self) -> bool:
         """The process ended, or replaced itself by another program: nobody but us is attached."""
@@ -48,7 +49,10 @@ class Process:
         """Bring the manifest on disk up to date."""
         assert self.segments.segments is not None
         self.take_names()
-        self.manifest.set_threads(self.source.threads())
+        threads = self.source.threads()
+        self.manifest.set_threads(threads)
+        if self.drain is not None:
+            self.manifest.values["metrics"] = {**metrics.summed(map(metrics.of_thread, threads)), **metrics.of_drain([self.source.totals], self.drain)}
         self.manifest.values["status"] = status
         anchors = self.manifest.values["clock"]["anchors"]
         anchors[1:] = [self.segments.segments.anchors]
@@ -101,7 +105,8 @@ class Gatherer:
         self.follow = follow  # False: processes that announce themselves there are not ours to drain
         self.drain = drain.Drain()
         self.flight = flight
-        self.commands: dict[str, control.Handler] = {}  # what another process may ask of this recorder
+        self.began = time.monotonic()
+        self.commands: dict[str, control.Handler] = {"stat": lambda said: metrics.of_session(self)}  # what another process may ask of this recorder
         if flight:
             flight.open(self.drain)
             self.commands.update(flight.commands(self.output))
@@ -140,6 +145,7 @@ class Gatherer:
             found = {key: value for key, value in values.items() if key != "file"}
             runtime.write(process.file, {**found, "directory": path})  # a recovery finds its files by this
         process.flight = self.flight
+        process.drain = self.drain
         self.drain.add(source)
         self._guarded(process, "recording")
         return process

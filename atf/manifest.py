@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Any
 
+from atf import metrics
 from atf._core.errors import OutputError
 
 FORMAT_VERSION = "2.1"
@@ -112,6 +113,7 @@ class Manifest:
                 "lost_by": t["lost"],
                 "details_lost": t["details_lost"],
                 "entered": t["entered"],
+                "metrics": {name: value for name, value in metrics.of_thread(t).items() if value},  # a program may have had many threads
             }
             for t in threads
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from typing import Any
 
@@ -10,6 +11,7 @@ from atf.cli import text
 from atf.cli.attach import add_modules, hooks_line, native_summary, wanted_modules
 from atf.cli.common import DEFAULT_ROOT, duration_ns, print_json
 from atf.cli.flight import add_flight, wanted_flight
+from atf.cli.metricslines import MetricsLines, add_metrics, wanted_metrics
 
 
 def add_parser(subparsers: Any) -> None:
@@ -27,6 +29,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="none whose name fits; repeatable")
     add_modules(parser)
     add_flight(parser)
+    add_metrics(parser)
     parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow Python child processes (default: yes)")
     parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="end the recording after e.g. 10s; the program goes on")
     parser.add_argument("--ring-size", metavar="SIZE", help="ring memory of one thread, e.g. 32M (default: 8M)")
@@ -56,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         "children": "1" if args.children else "0",
         **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }
+    metrics_lines = wanted_metrics(args)
     native = bool(args.module or args.all_modules) or is_native(words)
     supervisor: Supervisor
     if native:
@@ -66,9 +70,13 @@ def run(args: argparse.Namespace) -> int:
     else:
         supervisor = Supervisor(words, args.out, config, wanted_flight(args))
     live = not args.quiet and not args.json and sys.stderr.isatty()
-    status = supervisor.run(None if args.duration is None else args.duration / 1e9, StatusLine() if live else None)
-    if live:
-        StatusLine.clear()
+    status_line = StatusLine() if live else None
+    with metrics_lines or contextlib.nullcontext():
+        status = supervisor.run(None if args.duration is None else args.duration / 1e9, MetricsLines.before(metrics_lines, status_line))
+        if live:
+            StatusLine.clear()
+        if metrics_lines:
+            metrics_lines.last(supervisor)
     if native:
         note_ending(supervisor)
     if args.json:

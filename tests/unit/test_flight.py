@@ -8,6 +8,7 @@ import time
 import msgspec
 import numpy as np
 import pytest
+from accounts import checked_sources
 
 import atf
 from atf._core import drain, recorder, segment
@@ -21,11 +22,12 @@ FAR = 1 << 63
 
 
 @pytest.fixture
-def session():
+def session(monkeypatch):
     made = segment.SegmentSet.create(options=OPTIONS, policy="block")
     made.remove()
     recorder.open_session(made.segments)
-    yield made
+    with checked_sources(monkeypatch, drain):
+        yield made
     recorder.close_session()
     made.detach()
 
