@@ -76,13 +76,14 @@ atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid)
         if (s->resume) {
             uint64_t lost, gaps;
             int r = atf_writer_resume(&o->w, s->dir, number, &lost, &gaps);
-            if (r == 0) {
-                o->expected = o->w.events - gaps + lost;
-                o->last_ns = o->w.time_end_ns;
-                o->lost[ATF_GAP_EXHAUSTED] = lost;
+            if (r <= 0) { /* what the file says, also of one that cannot be gone on with */
+                o->m.rate_from = o->expected = o->w.events - gaps + lost;
                 o->m.gaps = gaps;
                 o->m.details_seen = o->w.details;
-                o->m.rate_from = o->expected;
+                o->lost[ATF_GAP_EXHAUSTED] = lost;
+            }
+            if (r == 0) {
+                o->last_ns = o->w.time_end_ns;
                 o->opened = 1;
                 return o;
             }
