@@ -73,6 +73,26 @@ def of_drain(totals: Iterable[Mapping[str, Any]], drain: Any) -> dict[str, Any]:
     }
 
 
+_DRAIN_MOST = ("lag_ns", "lag_most_ns", "cycles", "cpu_ns")  # the drain's own: one for all processes
+_DRAIN_SUMS = ("writes", "write_ns")
+
+
+def together(processes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """A session's numbers from those of its processes' manifests. What is no number there counts as 0."""
+    rows = [{**summed([]), **dict.fromkeys((*_DRAIN_MOST, *_DRAIN_SUMS), 0), **_numbers(one)} for one in processes]
+    found = summed(rows)
+    found.update({name: max((row[name] for row in rows), default=0) for name in _DRAIN_MOST})
+    found.update({name: sum(row[name] for row in rows) for name in _DRAIN_SUMS})
+    return found
+
+
+def _numbers(said: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {name: value for name, value in said.items() if isinstance(value, int)}
+    by = said.get("dropped_by")
+    found["dropped_by"] = {name: count for name, count in by.items() if isinstance(count, int)} if isinstance(by, dict) else {}
+    return found
+
+
 def of_session(gatherer: Gatherer) -> dict[str, Any]:
     """Everything that is known of a recording now: the sums, the drain's own, and ``threads``."""
     processes = [*gatherer.live.values(), *gatherer.done]
