@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 from accounts import check_manifests, check_row
@@ -155,6 +156,37 @@ def test_a_full_disk(bench, tiny_disk, options):
     assert all(metrics.unaccounted(row) == (0, 0) for row in found["threads"]) and found["disk_error"]
     _, err = program.communicate("\n", timeout=30)
     assert "No space left" in err
+
+
+def test_the_query_server_tells_it(bench):
+    program = program_of(bench)
+    found = asked(bench, 8000)
+    trace = os.path.basename(found["path"])
+    server = subprocess.Popen(
+        [sys.executable, "-m", "atf.query", "--trace-root", str(bench.root), "--port", "0"], cwd=bench.path, env=bench.environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        address = server.stdout.readline().strip()
+        text = fetch(address.replace("/rpc", "/metrics"))
+        for what in ("written", "dropped", "filtered"):
+            assert f'atf_recording_events_total{{trace="{trace}",what="{what}"}} {found[what]}\n' in text
+        assert len(re.findall(rf'^atf_recording_\w+{{trace="{trace}".*}} [\d.e+-]+$', text, re.M)) == 12
+        call = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "trace.info", "params": {"traceId": trace}}).encode()
+        info = json.loads(fetch(address, call))["result"]
+        assert info["growing"] and info["metrics"]["written"] == found["written"] == sum(one["metrics"]["written"] for one in info["threads"])
+        program.communicate("\n", timeout=30)
+        assert "atf_recording" not in fetch(address.replace("/rpc", "/metrics"))
+        info = json.loads(fetch(address, call))["result"]
+        assert not info["growing"] and info["metrics"]["written"] == sum(one["metrics"]["written"] for one in info["threads"]) == info["eventCount"] >= 16000
+        assert info["metrics"]["lagMostNs"] > 0 and info["metrics"]["droppedBy"] == {}
+    finally:
+        server.terminate()
+        server.communicate(timeout=20)
+
+
+def fetch(address, body=None):
+    with urllib.request.urlopen(urllib.request.Request(address, body, {"Content-Type": "application/json"}), timeout=20) as answer:
+        return answer.read().decode()
 
 
 def test_lines_in_a_log(bench):
