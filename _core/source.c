@@ -74,13 +74,15 @@ atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid)
         o->w.index_fd = o->w.detail_fd = -1;
         s->outputs[number] = o;
         if (s->resume) {
-            uint64_t lost, gaps;
-            int r = atf_writer_resume(&o->w, s->dir, number, &lost, &gaps);
+            uint64_t gaps;
+            int r = atf_writer_resume(&o->w, s->dir, number, o->lost, &gaps);
             if (r <= 0) { /* what the file says, also of one that cannot be gone on with */
-                o->m.rate_from = o->expected = o->w.events - gaps + lost;
+                o->expected = o->w.events - gaps;
+                for (uint32_t k = 0; k < 8; k++) o->expected += o->lost[k];
+                o->m.rate_from = o->expected;
+                o->m.filtered = o->lost[ATF_GAP_UNKEPT];
                 o->m.gaps = gaps;
                 o->m.details_seen = o->w.details;
-                o->lost[ATF_GAP_EXHAUSTED] = lost;
             }
             if (r == 0) {
                 o->last_ns = o->w.time_end_ns;

@@ -202,6 +202,22 @@ def test_no_mark_nothing_written(session, tmp_path):
     assert sum(one["unkept"] for one in flight.source.threads()) == len(plan) > 100
 
 
+def test_a_second_drain_does_not_take_for_lost_what_no_window_covered(session, tmp_path):
+    flight = Flight(session, tmp_path, "windows", 0, 0)
+    for n in range(50):
+        atf.event("before", number=n)
+    time.sleep(0.001)
+    atf.mark("now", number=-1)
+    flight.engine.settle()
+    flight.engine.drop(flight.source)
+    recorder.close_session()
+    engine, source = drain.Drain(), drain.Source(session.segments, tmp_path, resume=True)
+    engine.add(source)
+    engine.finish(source)
+    (one,) = source.threads()
+    assert (one["lost"], one["unkept"], one["written"], one["produced"]) == ({}, 50, 1, 51)
+
+
 def test_a_flood_pays_for_itself(session, tmp_path):
     """Memory for history is used up by one thread: another one's history stays whole."""
     flight = Flight(session, tmp_path, "details", 3600 * 1000 * MS, 0, history=1 << 20)
