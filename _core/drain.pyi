@@ -25,8 +25,10 @@ class Source:
     def __new__(cls, segments: Segments, path: str | os.PathLike[str], resume: bool = False) -> Source: ...
     @property
     def totals(self) -> dict[str, Any]:
-        """{"events", "bytes", "writes", "disk_error", "refused"} so far; disk_error: text of the last refusal, or None; refused:
-        threads whose files are there and cannot be gone on with (resume only), their rings are left as they are."""
+        """{"events", "bytes", "writes", "disk_error", "refused", "passes", "write_ns", "lag_ns", "lag_most_ns"} so far.
+
+        disk_error: text of the last refusal, or None; refused: threads whose files are there and cannot be gone on with (resume
+        only), their rings are left as they are; lag: age of the oldest record when its ring was read, in the last second and worst."""
     @property
     def key(self) -> int:
         """By which Drain.sightings tells it from others while it is drained."""
@@ -34,7 +36,11 @@ class Source:
         """Tell which rules speak of functions: for each id (uint64, shape (N,)) the bits of these rules (uint32). Calls that came
         before their function was named are marked now. until_ns: functions called before this moment have been named."""
     def threads(self) -> list[dict[str, Any]]:
-        """What stands in the files, per thread, ordered by thread number; lost: {reason: records}, times in ns."""
+        """What was counted, per thread, ordered by thread number; lost: {reason: records}, times in ns, rate in records a second.
+
+        At every moment written + sum(lost) + unkept + held = produced, and details + details_lost + details_unkept +
+        details_held = details_seen. events: written and GAP records; swaps: rings read; taken_back: rings that the producer took
+        back unread; most_full: rings full at once; details_refused: for which the producer found no room."""
 
 class Drain:
     """One native thread for any number of recorded processes. It never takes the GIL.
@@ -76,6 +82,9 @@ class Drain:
         """Read what is committed, complete the files, and let the source go. ``dead``: its process is gone."""
     def drop(self, source: Source) -> None:
         """In a forked child: let a source go as it is; its files are the parent's."""
+    @property
+    def cycles(self) -> int:
+        """Passes over all processes so far."""
     @property
     def cpu_ns(self) -> int:
         """CPU time the thread has used, ns."""

@@ -12,64 +12,8 @@ from libc.string cimport memcpy, memset
 from atf._core.errors import OutputError, SessionError, UsageError
 from atf._core.shm cimport Segments, atf_control, atf_global_lane, atf_load_relaxed64, atf_registry
 
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_mutex_t:
-        pass
-    int pthread_mutex_lock(pthread_mutex_t *lock)
-    int pthread_mutex_unlock(pthread_mutex_t *lock)
-
 cdef extern from "engine.h" nogil:
-    ctypedef struct atf_writer:
-        uint64_t events, details, detail_bytes, time_start_ns, time_end_ns
-    ctypedef struct atf_output:
-        uint32_t number, tid, entered, finished
-        uint64_t expected, pending_lost
-        uint64_t lost[8]
-        uint64_t details_lost, details_unkept, unkept, orphans
-        atf_writer w
-        char name[48]
-    ctypedef struct atf_functions:
-        uint32_t used
-    ctypedef struct atf_source:
-        atf_output **outputs
-        uint32_t n_outputs
-        int disk_error
-        uint32_t refused
-        uint64_t events, bytes, writes
-        atf_functions functions
-        uint64_t named_ns
-    ctypedef struct atf_window:
-        uint64_t start_ns, end_ns, mark_ns, marks, settled_ns
-        uint32_t rule, version
-    ctypedef struct atf_windows:
-        atf_window *list
-        uint32_t n
-    ctypedef struct atf_rule:
-        uint32_t kind
-        uint64_t threshold_ns
-        char text[120]
-    ctypedef struct atf_rules:
-        uint32_t version, n, named, timed, other, asked
-        atf_rule rules[31]
-    ctypedef struct atf_store:
-        uint64_t blocks, used, most
-    ctypedef struct atf_sighting:
-        pass
-    ctypedef struct atf_asked:
-        uint64_t put, taken, answered, missed
     uint32_t atf_asked_take(atf_asked *a, atf_sighting *to, uint32_t most)
-    ctypedef struct atf_flight:
-        uint32_t keep
-        uint64_t pre_ns, post_ns, marks, cut_items, decided_ns
-        atf_rules policy
-        atf_windows windows
-        atf_store store
-        atf_asked asked
-    ctypedef struct atf_engine:
-        pthread_mutex_t lock
-        uint64_t cpu_ns, flush_ns
-        int running
-        atf_flight *flight
     atf_engine *atf_engine_new()
     void atf_engine_delete(atf_engine *e)
     int atf_engine_start(atf_engine *e)
@@ -78,7 +22,7 @@ cdef extern from "engine.h" nogil:
     int atf_engine_add(atf_engine *e, atf_source *s)
     void atf_engine_finish(atf_engine *e, atf_source *s, int dead)
     void atf_engine_drop(atf_engine *e, atf_source *s)
-    int atf_engine_look(atf_engine *e, const atf_source *s, atf_source *numbers, atf_output **outputs, uint32_t *n)
+    int atf_engine_look(atf_engine *e, atf_source *s, atf_source *numbers, atf_output **outputs, uint32_t *n)
     int atf_source_open(atf_source *s, atf_control *c, atf_registry *r, atf_global_lane *g, const char *dir, int resume)
     void atf_source_close(atf_source *s)
     void atf_engine_settle(atf_engine *e)
@@ -129,13 +73,15 @@ cdef class Source:
 
     @property
     def totals(self):
-        """``{"events", "bytes", "writes", "disk_error", "refused"}`` so far; refused: threads whose files are there and cannot be
-        gone on with (only with ``resume``): what their rings hold is still there."""
+        """``{"events", "bytes", "writes", "disk_error", "refused", "passes", "write_ns", "lag_ns", "lag_most_ns"}`` so far; refused:
+        threads whose files are there and cannot be gone on with (only with ``resume``): what their rings hold is still there."""
         cdef atf_source numbers
         with nogil:
             atf_engine_look(self.engine, self.source, &numbers, NULL, NULL)
-        return {"events": numbers.events, "bytes": numbers.bytes, "writes": numbers.writes, "refused": numbers.refused,
-                "disk_error": os.strerror(numbers.disk_error) if numbers.disk_error else None}
+        error = os.strerror(numbers.disk_error) if numbers.disk_error else None
+        return {"events": numbers.events, "bytes": numbers.bytes, "writes": numbers.writes, "disk_error": error, "refused": numbers.refused,
+                "passes": numbers.m.passes, "write_ns": numbers.m.write_ns, "lag_ns": max(numbers.m.lag_ns, numbers.m.lag_second_ns),
+                "lag_most_ns": numbers.m.lag_most_ns}
 
     @property
     def key(self):
@@ -193,7 +139,11 @@ cdef dict _thread(const atf_output *o):
         "number": o.number, "tid": o.tid, "name": (<bytes>o.name).decode("utf-8", "replace"), "entered": o.entered,
         "events": o.w.events, "details": o.w.details, "detail_bytes": o.w.detail_bytes, "lost": lost,
         "details_lost": o.details_lost, "time_start_ns": o.w.time_start_ns, "time_end_ns": o.w.time_end_ns,
-        "finished": bool(o.finished), "unkept": o.lost[5] + o.unkept, "details_unkept": o.details_unkept,
+        "finished": bool(o.finished), "unkept": o.m.filtered, "details_unkept": o.details_unkept,
+        "produced": o.expected, "written": o.w.events - o.m.gaps, "held": o.m.held,
+        "details_seen": o.m.details_seen, "details_held": o.m.details_held, "details_refused": o.m.details_refused,
+        "bytes": o.w.events * 32 + o.w.detail_bytes, "swaps": o.m.swaps, "detail_swaps": o.m.detail_swaps, "taken_back": o.m.taken_back,
+        "most_full": o.m.most_full, "rate": o.m.rate, "blocked_ns": o.m.blocked_ns,
     }
 
 
@@ -389,6 +339,11 @@ cdef class Drain:
             atf_engine_drop(self.engine, source.source)
         source.engine = NULL
         self.sources.remove(source)
+
+    @property
+    def cycles(self):
+        """Passes over all processes so far."""
+        return atf_load_relaxed64(&self.engine.cycles)
 
     @property
     def cpu_ns(self):

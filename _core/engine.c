@@ -115,6 +115,7 @@ static void *run(void *arg)
             pressed |= e->sources[i]->pressed;
             behind |= e->sources[i]->behind;
         }
+        atf_store_relaxed64(&e->cycles, e->cycles + 1); /* read relaxed by whoever asks, as cpu_ns */
         if (wrote) worked = now;
         if (!behind || !complete) complete = now;
         if (e->flight && ((peek && !behind) || now - complete > ATF_BEHIND_NS)) {
@@ -232,12 +233,15 @@ void atf_engine_drop(atf_engine *e, atf_source *s)
 {
     pthread_mutex_init(&e->lock, NULL); /* whoever held it does not exist here */
     take_out(e, s);
+    for (uint32_t i = 0; i < s->n_outputs; i++)
+        if (s->outputs[i]) s->outputs[i]->slot = UINT32_MAX; /* the segments go */
 }
 
-int atf_engine_look(atf_engine *e, const atf_source *s, atf_source *numbers, atf_output **outputs, uint32_t *n)
+int atf_engine_look(atf_engine *e, atf_source *s, atf_source *numbers, atf_output **outputs, uint32_t *n)
 {
     if (e) pthread_mutex_lock(&e->lock);
     uint32_t room = outputs ? s->n_outputs : 0;
+    atf_source_measure(s);
     *numbers = *s;
     if (outputs) {
         *n = 0;

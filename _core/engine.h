@@ -25,6 +25,7 @@ typedef struct atf_engine {
     atf_source **sources;
     uint32_t n, room;
     uint64_t cpu_ns; /* of the thread, so far */
+    uint64_t cycles; /* passes over all sources */
     uint64_t flush_ns;
     atf_flight *flight; /* NULL: everything is kept */
     int paused;              /* stopped by fork(), to be started again */
@@ -48,5 +49,5 @@ void atf_engine_drop(atf_engine *e, atf_source *s); /* in a forked child only: t
 
 /* Copies of the numbers of one source and of its outputs (malloc'd, *n of them), between two passes. e: NULL when the
  * source is in no engine. 0 or ENOMEM. */
-int atf_engine_look(atf_engine *e, const atf_source *s, atf_source *numbers, atf_output **outputs, uint32_t *n);
+int atf_engine_look(atf_engine *e, atf_source *s, atf_source *numbers, atf_output **outputs, uint32_t *n);
 #endif

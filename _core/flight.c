@@ -59,8 +59,18 @@ static void look(atf_source *s, atf_output *o)
 /* ---------------------------------------------------------------- history */
 static void forget(atf_flight *f, atf_output *o, const atf_event *e)
 {
-    if (f->keep == ATF_KEEP_WINDOWS) o->unkept += e->event_kind == ATF_GAP ? e->function_id : 1;
+    if (f->keep == ATF_KEEP_WINDOWS) {
+        o->unkept += e->event_kind == ATF_GAP ? e->function_id : 1;
+        o->m.filtered += e->event_kind != ATF_GAP; /* what a GAP tells stays lost */
+    }
     if (e->detail_seq != ATF_NO_DETAIL) o->details_unkept++;
+}
+
+static void pop(atf_flight *f, atf_output *o, const atf_event *e)
+{
+    o->m.held -= f->keep == ATF_KEEP_WINDOWS && e->event_kind != ATF_GAP;
+    o->m.details_held -= e->detail_seq != ATF_NO_DETAIL;
+    atf_history_pop(&f->store, &o->history);
 }
 
 /* The longest queue gives its oldest block: a thread that floods pays for it itself. */
@@ -72,8 +82,9 @@ static int make_room(atf_flight *f)
         if (o->history.items && (!longest || o->history.bytes > longest->history.bytes)) longest = o;
     if (!longest) return 0;
     for (const atf_block *b = longest->history.first; longest->history.first == b;) {
-        forget(f, longest, atf_history_first(&longest->history, &d));
-        atf_history_pop(&f->store, &longest->history);
+        const atf_event *e = atf_history_first(&longest->history, &d);
+        forget(f, longest, e);
+        pop(f, longest, e);
         f->cut_items++;
     }
     return 1;
@@ -86,6 +97,8 @@ static void put(atf_flight *f, atf_output *o, const atf_event *e, const atf_deta
             forget(f, o, e);
             return;
         }
+    o->m.held += f->keep == ATF_KEEP_WINDOWS && e->event_kind != ATF_GAP;
+    o->m.details_held += d != NULL;
 }
 
 void atf_flight_see(atf_source *s, atf_output *o)
@@ -104,6 +117,7 @@ void atf_flight_see(atf_source *s, atf_output *o)
         const atf_detail_record *d = e->detail_seq != ATF_NO_DETAIL ? (const atf_detail_record *)details : NULL;
         if (d) details += d->total_length;
         if (d || f->keep == ATF_KEEP_WINDOWS) put(f, o, e, d);
+        o->m.gaps -= f->keep == ATF_KEEP_WINDOWS && e->event_kind == ATF_GAP; /* until it is kept */
         e->detail_seq = ATF_NO_DETAIL;
     }
     s->staged_details = 0;
@@ -125,7 +139,7 @@ static int open_files(atf_source *s, atf_output *o)
 static void write_details(atf_source *s, atf_output *o)
 {
     atf_writer *w = &o->w;
-    uint64_t n = s->staged_details;
+    uint64_t n = s->staged_details, began = atf_clock_ns(CLOCK_MONOTONIC);
     if (!n) return;
     const atf_detail_record *first = (const atf_detail_record *)s->stage_details;
     if (!open_files(s, o) || atf_writer_details(w, s->stage_details, s->staged_bytes, n, first->index_seq, s->last_detail_index) != 0) {
@@ -135,6 +149,7 @@ static void write_details(atf_source *s, atf_output *o)
         if (atf_writer_link(w, s->stage_details, n, (uint32_t)(w->details - n), s->stage, ATF_STAGE_EVENTS) != 0) s->disk_error = w->error;
         s->bytes += s->staged_bytes;
     }
+    s->m.write_ns += atf_clock_ns(CLOCK_MONOTONIC) - began;
     s->staged_details = 0;
     s->staged_bytes = 0;
 }
@@ -154,10 +169,12 @@ static void keep_event(atf_source *s, atf_output *o, const atf_event *e, const a
     if (o->unkept) {
         s->stage[s->staged++] = (atf_event){e->timestamp_ns, o->unkept, o->tid, ATF_GAP, ATF_GAP_UNKEPT, ATF_NO_DETAIL};
         o->lost[ATF_GAP_UNKEPT] += o->unkept;
+        o->m.gaps++;
         o->unkept = 0;
     }
     atf_event *to = &s->stage[s->staged];
     *to = *e;
+    o->m.gaps += e->event_kind == ATF_GAP;
     if (d) {
         atf_detail_record r = *d;
         r.index_seq = (uint32_t)(o->w.events + s->staged);
@@ -184,8 +201,12 @@ static void settle_output(atf_source *s, atf_output *o, uint64_t p_ns, int final
         if (!inside) forget(f, o, e);
         else if (f->keep == ATF_KEEP_DETAILS) keep_detail(s, o, d);
         else if (open_files(s, o)) keep_event(s, o, e, d);
-        else o->pending_lost += e->event_kind == ATF_GAP ? e->function_id : 1;
-        atf_history_pop(&f->store, &o->history);
+        else {
+            o->pending_lost += e->event_kind == ATF_GAP ? e->function_id : 1;
+            if (e->event_kind == ATF_GAP) o->lost[e->call_depth] -= e->function_id;
+            o->details_lost += d != NULL;
+        }
+        pop(f, o, e);
     }
     if (f->keep == ATF_KEEP_DETAILS) write_details(s, o);
     else if (s->staged) atf_output_write(s, o);

@@ -74,6 +74,7 @@ void atf_link_close(atf_source *s, atf_output *o)
     else {
         atf_lane lane = lane_of(s, o);
         atf_lane_free(&lane, s->detail_ring);
+        o->m.detail_swaps++;
     }
     s->detail_ring = ATF_NO_RING;
 }

@@ -1,4 +1,5 @@
 /* One thread from its rings to its files: order, loss, and the links between events and details. See source.h and lane.h. */
+#include "clock.h"
 #include "flight.h"
 #include "lane.h"
 #include <string.h>
@@ -8,7 +9,7 @@
 void atf_output_write(atf_source *s, atf_output *o)
 {
     atf_writer *w = &o->w;
-    uint64_t base = w->events, n = s->staged;
+    uint64_t base = w->events, n = s->staged, began = atf_clock_ns(CLOCK_MONOTONIC);
     int refused = 0;
     if (s->staged_details) {
         const atf_detail_record *first = (const atf_detail_record *)s->stage_details;
@@ -40,11 +41,20 @@ void atf_output_write(atf_source *s, atf_output *o)
             atf_writer_cut_details(w, bytes - at, details - keep, last);
             o->details_lost += details - keep;
         }
-        if (s->flight && s->flight->keep == ATF_KEEP_DETAILS) o->details_lost += atf_history_cut(&s->flight->store, &o->history, base + written);
+        if (s->flight && s->flight->keep == ATF_KEEP_DETAILS) {
+            uint64_t cut = atf_history_cut(&s->flight->store, &o->history, base + written);
+            o->details_lost += cut;
+            o->m.details_held -= cut;
+        }
         for (uint64_t i = written; i < n; i++) { /* the next GAP tells it, and what a refused GAP told */
             const atf_event *e = &s->stage[i];
-            o->pending_lost += e->event_kind == ATF_GAP ? e->function_id : 1;
-            if (e->event_kind == ATF_GAP) o->lost[e->call_depth] -= e->function_id;
+            if (e->event_kind != ATF_GAP) {
+                o->pending_lost++;
+                continue;
+            }
+            o->m.gaps--;
+            o->lost[e->call_depth] -= e->function_id;
+            *(e->call_depth == ATF_GAP_UNKEPT ? &o->unkept : &o->pending_lost) += e->function_id;
         }
     } else if (w->error == 0 && !refused) {
         s->disk_error = 0;
@@ -53,6 +63,7 @@ void atf_output_write(atf_source *s, atf_output *o)
     s->bytes += written * sizeof(atf_event) + s->staged_bytes;
     s->staged = s->staged_details = 0;
     s->staged_bytes = 0;
+    s->m.write_ns += atf_clock_ns(CLOCK_MONOTONIC) - began;
 }
 
 static void flush(atf_source *s, atf_output *o)
@@ -67,6 +78,7 @@ static void stage_gap(atf_source *s, atf_output *o, uint64_t count, uint32_t rea
     atf_event gap = {ns, count, o->tid, ATF_GAP, reason, ATF_NO_DETAIL};
     s->stage[s->staged++] = gap;
     o->lost[reason] += count;
+    o->m.gaps++;
 }
 
 /* Records [expected, seq) will not come. */
@@ -95,6 +107,7 @@ static void stage_detail(atf_source *s, atf_output *o, atf_event *e)
 {
     int must_flush = 0;
     const uint8_t *found = atf_link_find(s, o, e->detail_seq, &must_flush);
+    o->m.details_seen++;
     if (!found) {
         o->details_lost++;
         e->detail_seq = ATF_NO_DETAIL;
@@ -164,6 +177,7 @@ static void emit_ring(atf_source *s, atf_output *o, atf_ring *r, uint64_t below)
     if (below - first < head && below >= first) head = below - first;
     const atf_event *events = (const atf_event *)((const char *)s->global + r->offset);
     if (first + at < o->expected) at = o->expected - first < head ? o->expected - first : head; /* in the file already */
+    if (at < head) atf_source_lag(s, events[at].timestamp_ns);
     while (at < head) {
         if (o->pending_lost || first + at > o->expected) note_loss(s, o, first + at, atf_output_ns(s, o, events[at].timestamp_ns));
         at += stage_plain(s, o, events + at, head - at);
@@ -199,7 +213,10 @@ uint32_t atf_output_drain(atf_source *s, atf_output *o, uint64_t below, int peek
         wait = r->drained < (claimed ? atf_ring_committed(r) : UINT64_MAX);
         if (!claimed) atf_ring_unpeek(r);
         else if (wait) atf_ring_give_back(r);
-        else atf_lane_free(&lane, i);
+        else {
+            atf_lane_free(&lane, i);
+            o->m.swaps++;
+        }
         if (!claimed || past) break;
     }
     atf_link_close(s, o);
@@ -221,6 +238,9 @@ void atf_output_finish(atf_source *s, atf_output *o, uint64_t produced)
         if (o->pending_lost || produced > o->expected) note_loss(s, o, produced, o->last_ns);
         flush(s, o);
         if (atf_writer_finish(&o->w) != 0) s->disk_error = o->w.error;
+    } else if (produced > o->expected && !o->refused) { /* the disk never gave it a file */
+        o->pending_lost += produced - o->expected;
+        o->expected = produced;
     }
     o->finished = 1;
 }

@@ -21,7 +21,7 @@ static void find_slot(atf_source *s, atf_output *o)
 int atf_source_drain_global(atf_source *s)
 {
     atf_global_lane *g = s->global;
-    uint64_t at = atf_load_relaxed64(&g->consumed), tail = atf_load_acquire64(&g->tail);
+    uint64_t at = atf_load_relaxed64(&g->consumed), began = at, tail = atf_load_acquire64(&g->tail);
     int complete = 1;
     for (; at < tail; at++) {
         atf_cell *cell = atf_cell_at(g, at);
@@ -30,6 +30,7 @@ int atf_source_drain_global(atf_source *s)
             if (!s->dead) break;
             continue; /* its writer was killed in the middle */
         }
+        if (at == began && cell->event.event_kind) atf_source_lag(s, cell->event.timestamp_ns);
         atf_output *o = atf_source_output(s, cell->number, cell->tid);
         if (o && !o->finished && !o->refused) {
             if (o->slot == UINT32_MAX && (cell->seq > o->expected || cell->event.detail_seq != ATF_NO_DETAIL)) find_slot(s, o);
@@ -73,12 +74,18 @@ atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid)
         o->w.index_fd = o->w.detail_fd = -1;
         s->outputs[number] = o;
         if (s->resume) {
-            uint64_t lost, gaps;
-            int r = atf_writer_resume(&o->w, s->dir, number, &lost, &gaps);
+            uint64_t gaps;
+            int r = atf_writer_resume(&o->w, s->dir, number, o->lost, &gaps);
+            if (r <= 0) { /* what the file says, also of one that cannot be gone on with */
+                o->expected = o->w.events - gaps;
+                for (uint32_t k = 0; k < 8; k++) o->expected += o->lost[k];
+                o->m.rate_from = o->expected;
+                o->m.filtered = o->lost[ATF_GAP_UNKEPT];
+                o->m.gaps = gaps;
+                o->m.details_seen = o->w.details;
+            }
             if (r == 0) {
-                o->expected = o->w.events - gaps + lost;
                 o->last_ns = o->w.time_end_ns;
-                o->lost[ATF_GAP_EXHAUSTED] = lost;
                 o->opened = 1;
                 return o;
             }
@@ -137,6 +144,43 @@ void atf_source_close(atf_source *s)
     memset(s, 0, sizeof *s);
 }
 
+/* ---------------------------------------------------------------- numbers */
+void atf_source_lag(atf_source *s, uint64_t oldest_ticks)
+{
+    uint64_t now = atf_ticks(s->control->clock_type), ticks = now > oldest_ticks ? now - oldest_ticks : 0;
+    uint64_t ns = (uint64_t)((unsigned __int128)ticks * 1000000000u / s->control->ticks_per_second);
+    if (ns > s->m.lag_second_ns) s->m.lag_second_ns = ns;
+    if (ns > s->m.lag_most_ns) s->m.lag_most_ns = ns;
+}
+
+static void take_from_slot(atf_output *o, const atf_slot *slot)
+{
+    o->m.taken_back = atf_load_relaxed64(&slot->taken_back);
+    o->m.details_refused = atf_load_relaxed64(&slot->details_lost);
+    o->m.blocked_ns = atf_load_relaxed64(&slot->blocked_ns);
+}
+
+void atf_source_measure(atf_source *s)
+{
+    for (uint32_t i = 0; i < s->n_outputs; i++)
+        if (s->outputs[i] && s->outputs[i]->slot != UINT32_MAX) take_from_slot(s->outputs[i], atf_slot_at(s->registry, s->outputs[i]->slot));
+}
+
+/* Once a second: rates, and the lag of the second that ends. */
+static void next_second(atf_source *s, uint64_t now_ns)
+{
+    uint64_t past = now_ns - s->m.second_from;
+    for (uint32_t i = 0; i < s->n_outputs; i++) {
+        atf_output *o = s->outputs[i];
+        if (!o) continue;
+        o->m.rate = s->m.second_from ? (uint64_t)((unsigned __int128)(o->expected - o->m.rate_from) * 1000000000u / past) : 0;
+        o->m.rate_from = o->expected;
+    }
+    s->m.lag_ns = s->m.lag_second_ns;
+    s->m.lag_second_ns = 0;
+    s->m.second_from = now_ns;
+}
+
 static void beat(atf_source *s)
 {
     atf_control *c = s->control;
@@ -147,21 +191,18 @@ static void beat(atf_source *s)
         atf_timescale_load(&s->scale, c);
     }
     atf_count64(&c->drain_passes, 1);
+    s->m.passes++;
     atf_store_relaxed64(&c->drain_heartbeat_ticks, now); /* read relaxed by producers: only its age matters */
     if (atf_cas_acq_rel32(&c->mode, ATF_MODE_GLOBAL, ATF_MODE_PER_THREAD)) atf_add_relaxed64(&c->mode_transitions, 1);
-}
-
-/* The end of a thread's output; what its producer had no room for counts from then on. */
-static void finish_of(atf_source *s, atf_output *o, atf_slot *slot)
-{
-    o->details_lost += atf_load_relaxed64(&slot->details_lost);
-    atf_output_finish(s, o, atf_load_relaxed64(&slot->next_seq));
 }
 
 /* A slot whose thread is over and drained goes back to the pool; the release pairs with claim_slot's acquire. */
 static void release_slot(atf_source *s, atf_slot *slot, atf_output *o)
 {
-    if (o) finish_of(s, o, slot);
+    if (o) {
+        atf_output_finish(s, o, atf_load_relaxed64(&slot->next_seq));
+        take_from_slot(o, slot);
+    }
     atf_lane_release(atf_index_lane(s->registry, slot));
     atf_lane_release(atf_detail_lane(s->registry, slot));
     atf_store_release32(&slot->state, ATF_SLOT_FREE);
@@ -169,8 +210,9 @@ static void release_slot(atf_source *s, atf_slot *slot, atf_output *o)
 
 uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns)
 {
-    uint64_t before = s->events, end = budget_ns ? atf_clock_ns(CLOCK_MONOTONIC) + budget_ns : UINT64_MAX;
+    uint64_t now_ns = atf_clock_ns(CLOCK_MONOTONIC), before = s->events, end = budget_ns ? now_ns + budget_ns : UINT64_MAX;
     beat(s);
+    if (now_ns - s->m.second_from >= ATF_RATE_NS) next_second(s, now_ns);
     s->pressed = s->behind = 0;
     if (atf_load_relaxed64(&s->global->tail) != atf_load_relaxed64(&s->global->consumed)) atf_source_drain_global(s);
     uint32_t n = s->registry->capacity, quantum = s->registry->index_rings + 1;
@@ -193,6 +235,9 @@ uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns)
         o->slot = i;
         o->entered = atf_load_relaxed32(&slot->entered);
         atf_slot_name_get(slot, o->name);
+        atf_lane index = atf_index_lane(s->registry, slot);
+        uint32_t full = atf_lane_full(&index);
+        if (full > o->m.most_full) o->m.most_full = full;
         if (state == ATF_SLOT_EXITED) {
             /* The thread is over, so its cells are all published: once they are consumed, what is missing is lost. */
             if (atf_load_acquire64(&s->global->tail) != atf_load_relaxed64(&s->global->consumed) && !atf_source_drain_global(s)) continue;
@@ -227,8 +272,11 @@ void atf_source_finish(atf_source *s)
     for (uint32_t i = 0; i < s->registry->capacity; i++) {
         atf_slot *slot = atf_slot_at(s->registry, i);
         if (atf_load_acquire32(&slot->state) != ATF_SLOT_LIVE) continue;
-        if (slot->number < s->n_outputs && s->outputs[slot->number]) finish_of(s, s->outputs[slot->number], slot);
+        if (slot->number < s->n_outputs && s->outputs[slot->number]) atf_output_finish(s, s->outputs[slot->number], atf_load_relaxed64(&slot->next_seq));
     }
     for (uint32_t i = 0; i < s->n_outputs; i++)
         if (s->outputs[i] && !s->outputs[i]->finished) atf_output_finish(s, s->outputs[i], 0);
+    atf_source_measure(s);
+    for (uint32_t i = 0; i < s->n_outputs; i++)
+        if (s->outputs[i]) s->outputs[i]->slot = UINT32_MAX; /* the segments may go now */
 }

@@ -4,6 +4,7 @@
 #define ATF_SOURCE_H
 #include "asked.h"
 #include "history.h"
+#include "metrics.h"
 #include "policy.h"
 #include "timescale.h"
 #include "writer.h"
@@ -21,11 +22,12 @@ typedef struct atf_output {
     uint64_t pending_lost;         /* refused by the disk, not yet told by a GAP */
     uint64_t lost[8];              /* by gap reason */
     uint64_t details_lost, orphans;
+    atf_thread_metrics m;
     /* the flight recorder's */
     atf_history history;           /* seen, and neither kept nor forgotten yet */
     atf_watch *watch;              /* NULL: no rule about durations */
     atf_calls *calls;              /* NULL: no condition in Python */
-    uint64_t unkept;               /* events that were forgotten since the last one in the file */
+    uint64_t unkept;               /* records that were forgotten since the last one in the file, what forgotten GAPs told too */
     uint64_t details_unkept;
     uint32_t in_flight, opened;    /* in its list; the files were made */
     struct atf_output *kept_next;
@@ -48,6 +50,7 @@ typedef struct atf_source {
     int behind;           /* the last pass left full rings */
     int disk_error;       /* the last errno, 0: none */
     uint64_t events, bytes, writes;
+    atf_source_metrics m;
     uint32_t refused;     /* outputs that are */
     struct atf_flight *flight; /* the engine's; NULL: everything is written as it comes */
     atf_functions functions;   /* of this process, as its rules name them */
@@ -83,6 +86,9 @@ void atf_output_put(atf_source *s, atf_output *o, uint64_t seq, const atf_event 
 uint64_t atf_output_ns(atf_source *s, atf_output *o, uint64_t ticks);
 void atf_output_finish(atf_source *s, atf_output *o, uint64_t produced);
 void atf_output_write(atf_source *s, atf_output *o); /* what is staged, as it is */
+/* Brings the numbers up to date that stand in slots. Not after atf_source_finish, which does it. */
+void atf_source_measure(atf_source *s);
+void atf_source_lag(atf_source *s, uint64_t oldest_ticks); /* of a ring that is about to be read */
 int atf_source_drain_global(atf_source *s);
 atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid);
 const uint8_t *atf_link_find(atf_source *s, atf_output *o, uint32_t number, int *flush);

@@ -236,13 +236,14 @@ static int resume_details(atf_writer *w)
     return ftruncate(w->detail_fd, (off_t)at) == 0 ? 0 : errno;
 }
 
-int atf_writer_resume(atf_writer *w, const char *dir, uint32_t number, uint64_t *lost, uint64_t *gaps)
+int atf_writer_resume(atf_writer *w, const char *dir, uint32_t number, uint64_t lost[8], uint64_t *gaps)
 {
     struct stat st;
     atf_index_header h;
     memset(w, 0, sizeof *w);
     w->detail_fd = -1;
-    *lost = *gaps = 0;
+    *gaps = 0;
+    memset(lost, 0, 8 * sizeof *lost);
     snprintf(w->dir, sizeof w->dir, "%s/thread_%u", dir, number);
     w->index_fd = open_file(w, "index.atf", O_RDWR);
     if (w->index_fd < 0 && errno == ENOENT) return 1;
@@ -272,7 +273,7 @@ int atf_writer_resume(atf_writer *w, const char *dir, uint32_t number, uint64_t 
         if (want == 0) break;
         for (uint64_t i = 0; i < want; i++)
             if (chunk[i].event_kind == ATF_GAP) {
-                *lost += chunk[i].function_id;
+                lost[chunk[i].call_depth & 7] += chunk[i].function_id;
                 ++*gaps;
             }
         w->time_end_ns = chunk[want - 1].timestamp_ns;

@@ -20,8 +20,8 @@ typedef struct atf_writer {
 int atf_writer_open(atf_writer *w, const char *dir, uint32_t number, uint32_t tid);
 
 /* Opens files that a dead recorder left, cuts what is incomplete at their ends, and goes on behind it.
- * `lost` and `gaps` receive what the GAP records in the file say. 0, -1 with w->error, 1: no such file. */
-int atf_writer_resume(atf_writer *w, const char *dir, uint32_t number, uint64_t *lost, uint64_t *gaps);
+ * `lost` (by reason) and `gaps` (records) receive what the GAPs in the file say. 0, -1 with w->error, 1: no such file. */
+int atf_writer_resume(atf_writer *w, const char *dir, uint32_t number, uint64_t lost[8], uint64_t *gaps);
 
 /* Appends. Return how many events are in the file now of those given; details: all or none (0 or -1). */
 uint64_t atf_writer_events(atf_writer *w, const atf_event *events, uint64_t n);

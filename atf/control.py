@@ -64,6 +64,10 @@ def find(said: str | None) -> dict[str, Any]:
 
 def ask(session: Mapping[str, Any], command: str, arguments: Mapping[str, Any] | None = None, wait_s: float = ANSWER_S) -> dict[str, Any]:
     """What the recorder of a session answers. SessionError when it ends or does not answer; its own errors as UsageError or SessionError."""
+    if os.path.exists(os.path.join(str(session["path"]), "stopped")):
+        raise SessionError("the recording ended; its program goes on")
+    if "root" in session["config"]:
+        raise SessionError("this recording runs inside its program, which answers nobody: ask there, atf.Record.metrics() tells")
     place = os.path.join(str(session["path"]), f"{os.getpid()}-{os.urandom(4).hex()}")
     try:
         runtime.write(place + ".request", {"command": command, "arguments": json.dumps(dict(arguments or {}))})

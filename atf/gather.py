@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from atf import control, runtime
+from atf import control, metrics, runtime
 from atf._core import drain, segment
 from atf._core.errors import AtfError, OutputError
 from atf.manifest import Manifest, new_process_directory
@@ -32,6 +32,7 @@ class Process:
         self._names = 0
         self._written = 0.0
         self.flight: Flight | None = None
+        self.drain: drain.Drain | None = None
 
     def gone(self) -> bool:
         """The process ended, or replaced itself by another program: nobody but us is attached."""
@@ -51,7 +52,10 @@ class Process:
         """Bring the manifest on disk up to date."""
         assert self.segments.segments is not None
         self.take_names()
-        self.manifest.set_threads(self.source.threads())
+        threads = self.source.threads()
+        self.manifest.set_threads(threads)
+        if self.drain is not None:
+            self.manifest.values["metrics"] = {**metrics.summed(map(metrics.of_thread, threads)), **metrics.of_drain([self.source.totals], self.drain)}
         self.manifest.values["status"] = status
         anchors = self.manifest.values["clock"]["anchors"]
         anchors[1:] = [self.segments.segments.anchors]
@@ -108,7 +112,8 @@ class Gatherer:
         self.follow = follow  # False: processes that announce themselves there are not ours to drain
         self.drain = drain.Drain()
         self.flight = flight
-        self.commands: dict[str, control.Handler] = {}  # what another process may ask of this recorder
+        self.began = time.monotonic()
+        self.commands: dict[str, control.Handler] = {"stat": lambda said: metrics.of_session(self)}  # what another process may ask of this recorder
         if flight:
             flight.open(self.drain)
             self.commands.update(flight.commands(self.output))
@@ -152,6 +157,7 @@ class Gatherer:
             runtime.write(process.file, {**found, "directory": path})  # a recovery finds its files by this
         process.flight = self.flight
         segments.segments.drained_by(os.getpid())
+        process.drain = self.drain
         self.drain.add(source)
         self._guarded(process, "recording")
         return process

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Any
 
+from atf import metrics
 from atf._core.errors import OutputError
 
 FORMAT_VERSION = "2.1"
@@ -130,8 +131,9 @@ class Manifest:
                 "details": t["details"],
                 "lost": sum(t["lost"].values()),
                 "lost_by": t["lost"],
-                "details_lost": t["details_lost"],
+                "details_lost": t["details_lost"] + t["details_refused"],
                 "entered": t["entered"],
+                "metrics": {name: value for name, value in metrics.of_thread(t).items() if value},  # a program may have had many threads
             }
             for t in threads
         ]

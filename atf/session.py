@@ -127,6 +127,14 @@ class Record:
         self._gatherer.live[file] = self._process
         self._gatherer.start()
 
+    def metrics(self) -> dict[str, Any]:
+        """What was counted so far, as ``atf stat --json`` shows it of other recordings. SessionError when nothing is drained now."""
+        from atf import metrics
+
+        if self._gatherer is None:
+            raise SessionError("nothing is drained here: the recording is not running, or keeps rings only")
+        return metrics.of_session(self._gatherer)
+
     def stop(self) -> dict[str, Any]:
         """End, complete the files, and return the totals (events, bytes, lost, threads)."""
         global _current

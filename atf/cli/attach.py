@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from typing import Any
 
 from atf.cli import text
 from atf.cli.common import DEFAULT_ROOT, duration_ns, whole
 from atf.cli.flight import add_flight, wanted_flight
+from atf.cli.metricslines import MetricsLines, add_metrics, wanted_metrics
 
 
 def add_parser(subparsers: Any) -> None:
@@ -26,6 +28,7 @@ def add_parser(subparsers: Any) -> None:
     add_modules(parser)
     add_details(parser)
     add_flight(parser)
+    add_metrics(parser)
     parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="leave the process after e.g. 10s")
     parser.add_argument("--ring-size", metavar="SIZE", help="ring memory of one thread, e.g. 32M (default: 8M)")
     parser.add_argument("--burst-size", metavar="SIZE", help="ring memory that its threads share for bursts, touched when needed (default: 128M)")
@@ -75,11 +78,15 @@ def run(args: argparse.Namespace) -> int:
         "slow_path": "1" if args.slow_path else "0",
         **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }
+    metrics_lines = wanted_metrics(args)
     attachment = Attachment(args.pid, args.out, config, wanted_modules(args), args.include, args.exclude, wanted_flight(args))
     live = not args.quiet and not args.json and sys.stderr.isatty()
-    attachment.run(None if args.duration is None else args.duration / 1e9, StatusLine() if live else None)
-    if live:
-        StatusLine.clear()
+    with metrics_lines or contextlib.nullcontext():
+        attachment.run(None if args.duration is None else args.duration / 1e9, MetricsLines.before(metrics_lines, StatusLine() if live else None))
+        if live:
+            StatusLine.clear()
+        if metrics_lines:
+            metrics_lines.last(attachment)
     if args.json:
         print_json_error({**summary(attachment, 0), "native": native_summary(attachment.process)})
     else:

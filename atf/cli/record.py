@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from typing import Any
 
@@ -10,6 +11,7 @@ from atf.cli import text
 from atf.cli.attach import add_details, add_modules, hooks_line, native_summary, wanted_modules
 from atf.cli.common import DEFAULT_ROOT, duration_ns, print_json
 from atf.cli.flight import add_flight, wanted_flight
+from atf.cli.metricslines import MetricsLines, add_metrics, wanted_metrics
 
 
 def add_parser(subparsers: Any) -> None:
@@ -28,6 +30,7 @@ def add_parser(subparsers: Any) -> None:
     add_modules(parser)
     add_details(parser)
     add_flight(parser)
+    add_metrics(parser)
     what = "record a Python program's native code too: what --module names; --include and --exclude globs with :: choose its functions"
     parser.add_argument("--native", action="store_true", help=what)
     parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow child processes (default: yes)")
@@ -68,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         "slow_path": "1" if args.slow_path else "0",
         **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }
+    metrics_lines = wanted_metrics(args)
     beside = args.native and not is_native(words)
     native = not beside and (bool(args.module or args.all_modules or args.slow_path) or is_native(words))
     duration_s = None if args.duration is None and args.detach_after is None else (args.duration or args.detach_after or 0) / 1e9
@@ -102,9 +106,13 @@ def run(args: argparse.Namespace) -> int:
         details.refuse(config)
         supervisor = Supervisor(words, args.out, config, wanted_flight(args))
     live = not args.quiet and not args.json and sys.stderr.isatty()
-    status = supervisor.run(duration_s, StatusLine() if live else None)
-    if live:
-        StatusLine.clear()
+    status_line = StatusLine() if live else None
+    with metrics_lines or contextlib.nullcontext():
+        status = supervisor.run(duration_s, MetricsLines.before(metrics_lines, status_line))
+        if live:
+            StatusLine.clear()
+        if metrics_lines:
+            metrics_lines.last(supervisor)
     if native:
         note_ending(supervisor)
     if args.json:

@@ -9,7 +9,9 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
+from atf.metrics import together
 from atf.query.context import Context
+from atf.query.live import counted
 from atf.query.params import Params, Result, camel
 from atf.query.rpc import Method
 from atf.query.samples import Samples, samples_of
@@ -42,10 +44,14 @@ class ThreadInfo(Result):
     name: str
     events: int
     lost: int
+    metrics: dict[str, Any] | UnsetType = UNSET
 
 
 class Info(Result):
-    """lost: {reason: events}; null: the manifest does not say, and too many events would have to be read to count them."""
+    """lost: {reason: events}; null: the manifest does not say, and too many events would have to be read to count them.
+
+    metrics: what the recorder counted, while it records what it counts now; left out where nobody counted.
+    """
 
     trace_id: str
     os: str
@@ -64,10 +70,12 @@ class Info(Result):
     lost: dict[str, int] | None
     windows: list[Any]
     recovered: dict[str, Any]
+    metrics: dict[str, Any] | UnsetType = UNSET
     checksums: Checksums | UnsetType = UNSET
     samples: Samples | UnsetType = UNSET
 
 
+_WHO = {"pid", "number", "tid", "name"}
 _OS = {1: "windows", 2: "freebsd", 3: "macos", 4: "linux"}
 _ARCH = {1: "x86_64", 2: "aarch64"}
 
@@ -104,11 +112,33 @@ def run(context: Context, params: InfoParams) -> Info:
         windows=[],
         recovered=_on_the_wire(info["recovered"], view.path),
     )
+    _count(result, view)
     if params.include_samples:
         result.samples = view.once("samples", lambda view: samples_of(view, context.check))
     if params.include_checksums:
         result.checksums = view.once("checksums", lambda view: _checksums(context, view))
     return result
+
+
+def _count(result: Info, view: View) -> None:
+    """Numbers from the recorder while it runs, else from the manifests. A manifest may hold anything."""
+    now = counted(view.path) if view.growing else None
+    by_thread: dict[tuple[int, int], dict[str, Any]] = {}
+    if now is not None:
+        by_thread = {(row["pid"], row["number"]): row for row in now.pop("threads")}
+    else:
+        for process in view.trace.processes:
+            for number, row in process.manifest.threads.items():
+                if isinstance(said := row.get("metrics"), dict):
+                    by_thread[process.pid, number] = said
+        said = [m for process in view.trace.processes if isinstance(m := process.manifest.data.get("metrics"), dict)]
+        if said:
+            now = together(said)
+    for thread in result.threads:
+        if (thread.pid, thread.id) in by_thread:
+            thread.metrics = {camel(name): value for name, value in by_thread[thread.pid, thread.id].items() if name not in _WHO}
+    if now is not None:
+        result.metrics = {camel(name): value for name, value in now.items() if name != "path"}
 
 
 def _on_the_wire(value: Any, root: Path | None = None) -> Any:

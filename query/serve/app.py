@@ -17,6 +17,7 @@ from starlette.routing import Route
 from atf._core import busguard
 from atf.query.context import Context
 from atf.query.errors import TOO_LARGE, TOO_MANY_CONNECTIONS, TOO_MANY_REQUESTS, RpcError
+from atf.query.live import prometheus
 from atf.query.rpc import Reply, Rpc
 from atf.query.serve.accesslog import AccessLog
 from atf.query.serve.limits import Bucket, Buckets, Gone, Refused, read_body
@@ -143,7 +144,8 @@ class Service:
         return PlainTextResponse("ok\n")
 
     async def told(self, request: Request) -> Response:
-        return PlainTextResponse(self.metrics.text(), media_type="text/plain; version=0.0.4")
+        recordings = await asyncio.get_running_loop().run_in_executor(self.pool, prometheus, self.traces.root)
+        return PlainTextResponse(self.metrics.text() + recordings, media_type="text/plain; version=0.0.4")
 
     def close(self) -> bool:
         """Lets go of everything; False when a worker is still busy."""

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 
 import atf
+from accounts import check_manifests
 
 ROOT = pathlib.Path(atf.__file__).resolve().parent.parent
 
@@ -133,4 +134,5 @@ def benched(tmp_path):
     """A Bench; nothing of it may be left when it is closed: no segment, no session in its runtime directory."""
     bench = Bench(tmp_path)
     yield bench
+    check_manifests(bench.path)
     wait_for(lambda: not list(bench.runtime.glob("atf/*")) and not existing_segments(bench.creators()), 10)

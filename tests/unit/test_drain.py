@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from accounts import checked_sources
 
 from atf._core import drain, recorder, segment
 from atf._core.errors import OutputError
@@ -17,11 +18,12 @@ OPTIONS = {"slots": 2, "index_rings": 2, "index_bytes": 4096, "detail_rings": 2,
 
 
 @pytest.fixture
-def session():
+def session(monkeypatch):
     made = segment.SegmentSet.create(options=OPTIONS, policy="drop-oldest")
     made.remove()
     recorder.open_session(made.segments)
-    yield made
+    with checked_sources(monkeypatch, drain):
+        yield made
     recorder.close_session()
     made.detach()
 

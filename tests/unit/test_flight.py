@@ -8,6 +8,7 @@ import time
 import msgspec
 import numpy as np
 import pytest
+from accounts import checked_sources
 
 import atf
 from atf._core import drain, recorder, segment
@@ -21,11 +22,12 @@ FAR = 1 << 63
 
 
 @pytest.fixture
-def session():
+def session(monkeypatch):
     made = segment.SegmentSet.create(options=OPTIONS, policy="block")
     made.remove()
     recorder.open_session(made.segments)
-    yield made
+    with checked_sources(monkeypatch, drain):
+        yield made
     recorder.close_session()
     made.detach()
 
@@ -198,6 +200,22 @@ def test_no_mark_nothing_written(session, tmp_path):
     flight.end()
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
     assert sum(one["unkept"] for one in flight.source.threads()) == len(plan) > 100
+
+
+def test_a_second_drain_does_not_take_for_lost_what_no_window_covered(session, tmp_path):
+    flight = Flight(session, tmp_path, "windows", 0, 0)
+    for n in range(50):
+        atf.event("before", number=n)
+    time.sleep(0.001)
+    atf.mark("now", number=-1)
+    flight.engine.settle()
+    flight.engine.drop(flight.source)
+    recorder.close_session()
+    engine, source = drain.Drain(), drain.Source(session.segments, tmp_path, resume=True)
+    engine.add(source)
+    engine.finish(source)
+    (one,) = source.threads()
+    assert (one["lost"], one["unkept"], one["written"], one["produced"]) == ({}, 50, 1, 51)
 
 
 def test_a_flood_pays_for_itself(session, tmp_path):
