@@ -10,6 +10,25 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 SEGMENTS = pathlib.Path("/proc/sysvipc/shm")
 
+# Suites of many compiled programs and many started recorders: `make test` runs every n-th of their tests, `make stress` the others.
+SAMPLED = {
+    "test_agent_details": 4, "test_agent_faults": 3, "test_agent_shapes": 6, "test_flight_ends": 3, "test_flight_stat": 4,
+    "test_flight_triggers": 6, "test_native_big_programs": 3, "test_native_children": 5, "test_native_details": 4, "test_native_edges": 4,
+    "test_native_faults": 3, "test_native_instrumented": 8, "test_native_processes": 4, "test_native_python": 4, "test_native_slow_path": 5,
+}  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Before tests are chosen by their marks."""
+    seen = dict.fromkeys(SAMPLED, 0)
+    for item in items:
+        suite = item.path.stem
+        if suite in seen:
+            if seen[suite] % SAMPLED[suite]:
+                item.add_marker(pytest.mark.stress)
+            seen[suite] += 1
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):

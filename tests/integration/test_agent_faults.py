@@ -99,6 +99,7 @@ def test_a_recording_whose_recorder_was_killed_is_taken_over(bench, obeys):
             assert obeys.ask(f"start {late.path}") == E_BUSY
             assert late.header()["state"] == "failed"
             assert obeys.ask("work") == obeys.right
+            gatherer.drain.join()  # silent, as a dead one is
             first.segments.drained_by(dead.pid)  # a zombie
             assert obeys.ask(f"start {late.path}") == "0"
             dead.wait()
