@@ -11,6 +11,7 @@ REASONS: dict[int, str]
 KEEP: dict[str, int]
 RULES: dict[str, int]
 RULES_MOST: int
+WINDOW: tuple[str, ...]
 SIGHTING: list[tuple[str, str]]
 
 class Source:

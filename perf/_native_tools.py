@@ -98,7 +98,7 @@ class Tools:
         import atf
         from atf._core import segment
         from atf.gather import Gatherer
-        from atf.native.begin import check_level
+        from atf.native.details import Details
         from atf.native.injector import agent_file
         from atf.native.modules import choose_modules
         from atf.native.plan import Plan
@@ -106,7 +106,7 @@ class Tools:
         program, out = self.programs.target("plain"), self.place()
         segments = segment.SegmentSet.create(options={}, policy="drop-oldest")
         try:
-            plan = Plan(str(out / "plan"), choose_modules(str(program), [], ["main"], ["work"], []), segments.ids, check_level(level))
+            plan = Plan(str(out / "plan"), choose_modules(str(program), [], ["main"], ["work"], []), segments.ids, details=Details(level=level))
             with Target([program], {**os.environ, "LD_PRELOAD": agent_file(), "ATF_AGENT": plan.path}) as target:
                 ns = self.time(target, threads)
                 gatherer = Gatherer(str(out), None)
