@@ -44,6 +44,7 @@ def program_of(bench, *options):
     return program
 
 
+@pytest.mark.stress  # its threads are looked at while they begin
 def test_the_numbers_of_a_recording_that_runs(bench):
     program = program_of(bench)
     found = asked(bench, 8000)
