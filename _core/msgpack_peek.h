@@ -65,7 +65,7 @@ static inline const char *atf_peek_text(const uint8_t *p, const uint8_t *end, ui
 static inline const uint8_t *atf_peek_key(const uint8_t *p, const uint8_t *end, const char *key)
 {
     uint32_t head;
-    uint64_t own, items, bytes;
+    uint64_t own, items, bytes = 0;
     if (!p || !atf_peek_head(p, end, &head, &own, &items)) return NULL;
     if ((*p & 0xF0) != 0x80 && *p != 0xDE && *p != 0xDF) return NULL;
     p += head;

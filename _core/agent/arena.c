@@ -85,7 +85,9 @@ atf_arena *atf_arena_new(uint64_t low, uint64_t high, uint32_t functions)
     memcpy(p, atf_hot_begin, code);
     atf_literals l = {0};
     char *thread = __builtin_thread_pointer();
-    int32_t fast = (int32_t)((char *)&atf_agent_fast - thread);
+    int64_t from_thread = (char *)&atf_agent_fast - thread;
+    __asm__("" : "+r"(from_thread)); /* a plain load of 64 bits: the only one that a linker of programs (of our tests) can replace */
+    int32_t fast = (int32_t)from_thread;
     int32_t sequence = (int32_t)atf_rseq_place();
     for (int i = 0; i < FASTS + SEQUENCES; i++) memcpy(p + atf_hot_offsets[i] - 4, i < FASTS ? &fast : &sequence, 4);
     l.enter = (uint64_t)(uintptr_t)atf_agent_enter;

@@ -55,7 +55,7 @@ static void clear(atf_agent_thread *t)
     memset(&t->serial, 0, offsetof(atf_agent_thread, next) - offsetof(atf_agent_thread, serial));
     memset(&t->core, 0, sizeof t->core);
     t->captured = captured;
-    t->bottom = t->top = (atf_frame *)((char *)t + ATF_BLOCK_BYTES);
+    t->bottom = t->top = (atf_frame *)((char *)t + ATF_THREAD_BYTES);
     t->bottom->slot = INT64_MAX; /* above every address: the first frame always lies below */
 }
 
@@ -82,7 +82,7 @@ atf_agent_thread *atf_block_new(void)
         frames = (high - low) / 16; /* no frame is smaller */
     }
     frames = frames < FRAMES_LEAST ? FRAMES_LEAST : frames > FRAMES_MOST ? FRAMES_MOST : frames;
-    uint64_t bytes = (4096 + ATF_BLOCK_BYTES + (frames + 2) * sizeof(atf_frame) + 4095) / 4096 * 4096;
+    uint64_t bytes = (4096 + ATF_THREAD_BYTES + (frames + 2) * sizeof(atf_frame) + 4095) / 4096 * 4096;
     if (t && t->bytes < bytes) {
         atf_store_release32(&t->finished, 1);
         t = NULL;

@@ -108,7 +108,7 @@ _Static_assert(offsetof(atf_frame, start) == E_START, "frame");
 _Static_assert(offsetof(atf_frame, wall) == E_WALL && sizeof(atf_frame) == E_SIZE, "frame");
 
 /* The shadow stack begins behind the block. */
-#define ATF_BLOCK_BYTES ((sizeof(atf_agent_thread) + 4095) / 4096 * 4096)
+#define ATF_THREAD_BYTES ((sizeof(atf_agent_thread) + 4095) / 4096 * 4096)
 
 /* The word in the page before the block. */
 static inline uint32_t *atf_seen(atf_agent_thread *t) { return (uint32_t *)((char *)t + T_SEEN); }

@@ -26,8 +26,6 @@ static life lives[LIVES_MAX];
 static uint32_t lives_begun;
 
 /* ---------------------------------------------------------------- hot_x86_64.S, in C */
-int atf_rseq_by_libc(void) { return 1; } /* no signal comes: a sequence is never sent back */
-
 static atf_agent_thread *ready(void)
 {
     atf_agent_thread *t = atf_agent_fast;

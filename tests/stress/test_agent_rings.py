@@ -8,11 +8,10 @@ import shutil
 import subprocess
 
 import pytest
-from test_native import CC, ENVIRONMENT, KINDS, ROOT, assert_clean, run
+from test_native import CC, DRAIN, ENVIRONMENT, KINDS, ROOT, assert_clean, run
 
-AGENT = ("record", "frames", "block", "orphans", "producer_in_agent")
-DRAIN = ("source", "output", "links", "writer", "engine")
-SOURCES = [ROOT / "tests/native/agent_stress.c", *(ROOT / f"_core/agent/{name}.c" for name in AGENT), *(ROOT / f"_core/{name}.c" for name in DRAIN)]
+AGENT = sorted(path for path in (ROOT / "_core/agent").glob("*.[cS]") if path.stem != "boot")  # boot is the other library
+SOURCES = [ROOT / "tests/native/agent_stress.c", *AGENT, *(ROOT / f"_core/{name}.c" for name in DRAIN)]
 
 pytestmark = pytest.mark.skipif(os.uname().sysname != "Linux" or os.uname().machine != "x86_64", reason="there is no agent for this machine")
 
