@@ -1,6 +1,7 @@
 """Builds the compiled rooms. ATF_BUILD chooses the kind: release (default), debug, coverage, tsan, asan, ubsan."""
 
 import contextlib
+import copy
 import glob
 import io
 import os
@@ -9,9 +10,11 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 KIND = os.environ.get("ATF_BUILD") or "release"
 FLAGS = {
@@ -35,6 +38,7 @@ SOURCES = {
     "drain": [f"atf/_core/{name}.c" for name in DRAIN],
     "ring": [f"atf/_core/{name}.c" for name in ("bench", "producer", "joint", *DRAIN)],  # a record path of its own
 }
+WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 GENERATED = None if KIND == "coverage" else f"build/{KIND}/cython"  # coverage wants the .c beside its .pyx
 # The kind of the modules that lie in place: they are newer than every source, so only this tells a debug from a release one.
 STAMP = pathlib.Path(f"build/kind-{sys.implementation.cache_tag}")
@@ -65,14 +69,27 @@ if AGENT.is_dir() and (sys.platform, platform.machine()) == ("linux", "x86_64") 
 
 
 class HintWatch(io.TextIOBase):
-    """Passes text on to stderr and keeps Cython's performance hints."""
+    """Passes text on to stderr and counts Cython's performance hints, those of its worker processes too."""
 
     def __init__(self, stream):
-        self.stream, self.hints = stream, []
+        self.stream, self.found = stream, tempfile.TemporaryFile(buffering=0)
 
     def write(self, text):
-        self.hints += [line for line in text.splitlines() if line.startswith("performance hint:")]
+        self.found.write(b"+" * sum(line.startswith("performance hint:") for line in text.splitlines()))
         return self.stream.write(text)
+
+    @property
+    def hints(self):
+        return os.fstat(self.found.fileno()).st_size
+
+
+class BuildExt(build_ext):
+    """Objects of each module in a directory of their own: several modules have the same C, and are compiled at the same time."""
+
+    def build_extension(self, ext):
+        own = copy.copy(self)
+        own.build_temp = os.path.join(self.build_temp, ext.name)
+        super(BuildExt, own).build_extension(ext)
 
 
 checked = KIND in ("debug", "asan", "ubsan")
@@ -92,6 +109,7 @@ with contextlib.redirect_stderr(HintWatch(sys.stderr)) as watch:
         extensions,
         build_dir=GENERATED,
         force=KIND != "release",
+        nthreads=WORKERS if sys.version_info < (3, 14) else 0,  # its workers are to be forked, or their hints are not seen
         compiler_directives={
             "language_level": 3,
             "autotestdict": False,
@@ -107,12 +125,13 @@ with contextlib.redirect_stderr(HintWatch(sys.stderr)) as watch:
     )
 if watch.hints:
     shutil.rmtree(str(GENERATED))  # else the next build finds the .c up to date and says nothing
-    raise SystemExit(f"{len(watch.hints)} performance hint(s) of Cython (above): the compiled rooms are built without any")
+    raise SystemExit(f"{watch.hints} performance hint(s) of Cython (above): the compiled rooms are built without any")
 
 if force:
     STAMP.unlink(missing_ok=True)  # a build that stops half way leaves modules of two kinds
-distribution = setup(ext_modules=modules, options={"build": {"build_base": f"build/{KIND}"}, "build_ext": {"force": force}})
-build_ext = distribution.get_command_obj("build_ext", create=False)
-if build_ext is not None and build_ext.inplace:
+options = {"build": {"build_base": f"build/{KIND}"}, "build_ext": {"force": force, "parallel": WORKERS}}
+distribution = setup(ext_modules=modules, cmdclass={"build_ext": BuildExt}, options=options)
+command = distribution.get_command_obj("build_ext", create=False)
+if command is not None and command.inplace:
     STAMP.parent.mkdir(exist_ok=True)
     STAMP.write_text(KIND)

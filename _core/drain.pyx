@@ -205,7 +205,7 @@ cdef class Drain:
         for i in range(made.n):
             kind, said, threshold_ns = rules[i]
             text = said.encode()
-            if len(text) >= sizeof(made.rules[i].text):
+            if <size_t>len(text) >= sizeof(made.rules[i].text):
                 raise UsageError(f"{said!r}: at most {sizeof(made.rules[i].text) - 1} bytes")
             made.rules[i].kind = RULES[kind]
             made.rules[i].threshold_ns = threshold_ns
