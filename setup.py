@@ -49,7 +49,7 @@ force = KIND != "release" or not STAMP.exists() or STAMP.read_text() != KIND
 # vector registers is left alone by never touching them.
 AGENT = pathlib.Path("atf/_core/agent")
 AGENT_FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O3", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-Wall", "-Wextra"]
-AGENT_FLAGS += ["-Wno-unused-function", "-mgeneral-regs-only", "-fno-tree-loop-distribute-patterns", "-fno-stack-protector", "-fcf-protection=none"]
+AGENT_FLAGS += ["-mgeneral-regs-only", "-fno-tree-loop-distribute-patterns", "-fno-stack-protector", "-fcf-protection=none"]
 
 
 def build_agent():
