@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from atf import runtime
 from atf._core import segment
-from atf._core.errors import AtfError, InjectionError, TargetError, TargetGone
+from atf._core.errors import AtfError, TargetError, TargetGone
 from atf.gather import Gatherer
 from atf.manifest import new_session_directory
 from atf.native import door, injector, plan, preflight
@@ -144,9 +144,7 @@ class Attachment:
             assert process.segments.segments is not None
             process.segments.segments.stop()
             try:
-                if preflight.stopped(self.pid):  # an injector would wait for it
-                    raise InjectionError("it is stopped; let it go on, and attach for a moment to take them out")
-                injector.call(self.pid, "stop", self.place.agent)
+                injector.leave(self.pid, self.place.agent)
             except TargetGone:
                 pass  # it ended by itself just now
             except TargetError as error:

@@ -51,7 +51,7 @@ def stopped(pid: int) -> bool:
 def leave(pid: int, agent: str) -> None:
     """Let the agent take its hooks out. Errors as call(); a process that is stopped is not waited for."""
     if stopped(pid):
-        raise InjectionError(f"process {pid} is stopped")
+        raise InjectionError("it is stopped; let it go on, and attach for a moment to take them out")
     call(pid, "stop", agent)
 
 

@@ -13,6 +13,7 @@ from atf.native.family import Descendant, Family
 from atf.native.follow import Follower
 from atf.native.kind import is_elf
 from atf.native.modules import find_program, traceable
+from atf.native.preload import preloading
 from atf.supervise import BOOT, Supervisor
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ class LauncherSupervisor(Supervisor):
     def environment(self) -> dict[str, str]:
         environment = super().environment()
         if self._takes_the_agent():
-            before = environment.get("LD_PRELOAD")
-            environment.update(ATF_AGENT=f"@{self.session}", LD_PRELOAD=self.agent + ("" if before is None else ":" + before))
+            return preloading(environment, self.agent, self.session, f"@{self.session}")
         return environment
 
     def _takes_the_agent(self) -> bool:

@@ -70,7 +70,7 @@ def process(pid: int) -> Iterator[Finding]:
         return
     yield _ptrace(pid, status, owner)
     yield from _container(pid)
-    if stopped(pid):
+    if injector.stopped(pid):
         yield Finding("state", "fault", f"process {pid} is stopped", "let it go on: kill -CONT, or leave the debugger", TargetDenied)
     if status.get("Seccomp", "0") == "2":
         yield Finding("sandbox", "warning", "a seccomp filter is active", "it must allow shmat and mprotect; else the agent says so and changes nothing")
@@ -94,11 +94,6 @@ def _container(pid: int) -> Iterator[Finding]:
         yield Finding("proc", "fault", f"process {pid} sees no /proc", "mount it there: mount -t proc proc ROOT/proc", TargetDenied)
     if not place.room_for(pid):
         yield Finding("container", "fault", f"process {pid} sees no place for the agent's file ({', '.join(place.ROOMS)})", place.ROOM_ADVICE, TargetDenied)
-
-
-def stopped(pid: int) -> bool:
-    """By a signal or a debugger."""
-    return _status(pid).get("State", "").startswith(("T", "t"))
 
 
 def _no_program(pid: int, status: dict[str, str]) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from atf.native.elf import ElfFile
 from atf.native.family import Descendant, Family
 from atf.native.follow import Follower
 from atf.native.modules import choose_modules, find_program, of_program, traceable
+from atf.native.preload import preloading
 from atf.native.process import NativeProcess
 from atf.supervise import BOOT, Running, Supervisor
 
@@ -59,16 +60,7 @@ class NativeSupervisor(Supervisor):
 
     def environment(self) -> dict[str, str]:
         assert self.process is not None and self.process.plan is not None
-        preload = os.environ.get("LD_PRELOAD")
-        return {**os.environ, "ATF_AGENT": self.process.plan.path, "LD_PRELOAD": self._preloadable() + ("" if preload is None else ":" + preload)}
-
-    def _preloadable(self) -> str:
-        """The agent's path as LD_PRELOAD can say it: blanks and colons part its entries."""
-        if not set(self.agent) & set(" \t:"):
-            return self.agent
-        link = os.path.join(self.session, os.path.basename(self.agent))
-        os.symlink(self.agent, link)
-        return link
+        return preloading(os.environ, self.agent, self.session, self.process.plan.path)
 
     def _spawn(self, mask: set[int]) -> Running:
         child = Child(self.program, self.command, mask)

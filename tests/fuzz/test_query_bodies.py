@@ -1,7 +1,6 @@
 """Bodies that no client should send: each gets the error of the contract, in bounded time, and nothing grows."""
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import sys
@@ -76,12 +75,11 @@ def test_a_real_server(root):
                 badbodies.judge(body, status, answer)
         for bytes_sent in HTTP:
             with server.connect() as sock:
-                with contextlib.suppress(OSError):  # it may have closed the connection before all was said
-                    sock.sendall(bytes_sent)
-                    sock.shutdown(1)
+                sock.sendall(bytes_sent)
+                sock.shutdown(1)
                 answer = read_answer(sock)
                 assert answer is None or answer[0] < 500, bytes_sent[:100]
-        with server.connect() as sock, contextlib.suppress(ConnectionError):  # many requests at once on one connection, and nobody reads
+        with server.connect() as sock:  # many requests at once on one connection, and nobody reads
             for body in itertools.islice(bodies, 100):
                 sock.sendall(request_bytes(body))
         with httpx.Client() as client:

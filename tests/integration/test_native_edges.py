@@ -153,7 +153,7 @@ def test_a_script_says_what_it_is(bench, tmp_path, capsys):
 
 def test_the_agent_lies_at_a_path_that_the_loader_would_split(bench, programs, tmp_path, monkeypatch):
     """LD_PRELOAD parts its entries at blanks and colons."""
-    from atf.native import injector, spawn
+    from atf.native import injector, launch, spawn
 
     apart = tmp_path / "with a blank: and more"
     apart.mkdir()
@@ -161,6 +161,10 @@ def test_the_agent_lies_at_a_path_that_the_loader_would_split(bench, programs, t
     monkeypatch.setattr(injector, "agent_file", lambda name="libatf_agent.so": copy)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(bench.runtime))
     supervisor = spawn.NativeSupervisor([programs("loop"), "3"], str(bench.root), {"level": "returns", "policy": "block"})
+    assert supervisor.run() == 0
+    assert supervisor.gatherer.errors == []
+    assert supervisor.gatherer.totals()["events"] == 2 * (1 + 3 + 30)
+    supervisor = launch.LauncherSupervisor(["sh", "-c", f"{programs('loop')} 3; true"], str(bench.root), {"level": "returns", "policy": "block"})
     assert supervisor.run() == 0
     assert supervisor.gatherer.errors == []
     assert supervisor.gatherer.totals()["events"] == 2 * (1 + 3 + 30)

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from atf.errors import TargetDenied, TargetForeign
-from atf.native import place, preflight
+from atf.native import injector, place, preflight
 from atf.native.attach import Attachment
 from live import wait_for
 from native_bench import SOURCES, attach_words, compile_program, manifest_of, needs_agent, needs_frida, needs_gcc, running
@@ -237,7 +237,7 @@ def test_hooks_that_a_recorder_left_are_taken_out_by_the_next(bench, programs):
             wait_for(lambda: index.stat().st_size > 1000)  # noqa: B023
             if how == "stopped":
                 process.send_signal(signal.SIGSTOP)
-                wait_for(lambda: preflight.stopped(process.pid))
+                wait_for(lambda: injector.stopped(process.pid))
             attached.send_signal(signal.SIGKILL if how == "killed" else signal.SIGINT)
             _, err = attached.communicate(timeout=30)
             if how == "stopped":
