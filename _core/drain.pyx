@@ -11,57 +11,10 @@ from atf._core.errors import OutputError, SessionError, UsageError
 from atf._core.shm cimport Segments, atf_control, atf_global_lane, atf_load_relaxed64, atf_registry
 
 cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_mutex_t:
-        pass
     int pthread_mutex_lock(pthread_mutex_t *lock)
     int pthread_mutex_unlock(pthread_mutex_t *lock)
 
-cdef extern from "engine.h" nogil:
-    ctypedef struct atf_writer:
-        uint64_t events, details, detail_bytes, time_start_ns, time_end_ns
-    ctypedef struct atf_output:
-        uint32_t number, tid, entered, finished
-        uint64_t expected, pending_lost
-        uint64_t lost[8]
-        uint64_t details_lost, details_unkept, unkept, orphans
-        atf_writer w
-        char name[48]
-    ctypedef struct atf_functions:
-        uint32_t used
-    ctypedef struct atf_source:
-        atf_output **outputs
-        uint32_t n_outputs
-        int disk_error
-        uint32_t refused
-        uint64_t events, bytes, writes
-        atf_functions functions
-        uint64_t named_ns
-    ctypedef struct atf_window:
-        uint64_t start_ns, end_ns, mark_ns, marks, settled_ns
-        uint32_t rule, version
-    ctypedef struct atf_windows:
-        atf_window *list
-        uint32_t n
-    ctypedef struct atf_rule:
-        uint32_t kind
-        uint64_t threshold_ns
-        char text[120]
-    ctypedef struct atf_rules:
-        uint32_t version, n, named, timed, other
-        atf_rule rules[31]
-    ctypedef struct atf_store:
-        uint64_t blocks, used, most
-    ctypedef struct atf_flight:
-        uint32_t keep
-        uint64_t pre_ns, post_ns, marks, cut_items, decided_ns
-        atf_rules policy
-        atf_windows windows
-        atf_store store
-    ctypedef struct atf_engine:
-        pthread_mutex_t lock
-        uint64_t cpu_ns, flush_ns
-        int running
-        atf_flight *flight
+cdef extern from "flight.h" nogil:
     atf_engine *atf_engine_new()
     void atf_engine_delete(atf_engine *e)
     int atf_engine_start(atf_engine *e)
@@ -86,8 +39,9 @@ cdef extern from "engine.h" nogil:
     uint64_t BLOCK_BYTES "ATF_BLOCK_BYTES"
 
 KEEP = {"all": 0, "details": 1, "windows": 2}
-RULES = {"symbol": 1, "exception": 2, "duration": 3, "mark": 4, "outside": 5}
+RULES = {"symbol": 1, "exception": 2, "duration": 3, "mark": 4, "outside": 5, "crash": 6}
 RULES_MOST = 31
+LANES, STATES = ("index", "detail", "global"), ("normal", "pressure", "dropping", "recovery")
 REASONS = {1: "exhausted", 2: "killed", 3: "disk full", 4: "rate limited"}
 
 
@@ -156,6 +110,33 @@ cdef class Source:
                 self.source.named_ns = until_ns
             pthread_mutex_unlock(&self.engine.lock)
 
+    def overload(self):
+        """How close lanes were to losing records: ``{"lanes", "periods", "unlisted"}``. lanes: those that were not always normal, how
+        often they entered each state and in which they are. periods: of pressure and dropping, the newest ones, by when they began;
+        thread None: the global lane; endNs None: it lasts. unlisted: periods that were too many to list."""
+        cdef atf_source numbers
+        cdef atf_output *outputs = NULL
+        cdef uint32_t n = 0, i, k
+        cdef uint64_t at
+        cdef atf_period *p
+        with nogil:
+            error = atf_engine_look(self.engine, self.source, &numbers, &outputs, &n)
+        if error:
+            raise MemoryError
+        lanes = []
+        for i in range(n):
+            for k in range(2):
+                _lane(lanes, outputs[i].number, LANES[k], &outputs[i].pressure[k])
+        free(outputs)
+        _lane(lanes, None, "global", &numbers.pressure)
+        first = numbers.periods.n - ATF_PERIODS if numbers.periods.n > ATF_PERIODS else 0
+        periods = []
+        for at in range(first, numbers.periods.n):
+            p = &numbers.periods.list[at % ATF_PERIODS]
+            periods.append({"thread": None if p.number == ATF_NO_THREAD else p.number, "lane": LANES[p.lane], "state": STATES[p.state],
+                            "startNs": p.start_ns, "endNs": p.end_ns or None, "dropped": p.lost})
+        return {"lanes": lanes, "periods": periods, "unlisted": first}
+
     def threads(self):
         """What stands in the files, per thread: a list of dicts ordered by thread number."""
         cdef atf_source numbers
@@ -174,6 +155,12 @@ cdef class Source:
 
 cdef extern from *:
     uint32_t lowest "__builtin_ctz"(uint32_t bits) nogil
+
+
+cdef _lane(list lanes, thread, lane, const atf_pressure *p):
+    entered = [p.entered[i] for i in range(4)]
+    if any(entered):
+        lanes.append({"thread": thread, "lane": lane, "state": STATES[p.state], "entered": dict(zip(STATES, entered))})
 
 
 cdef dict _thread(const atf_output *o):

@@ -27,6 +27,8 @@ static const uint32_t closed_gate = 0;
 #define CLOSED_SEEN 1u
 #define NAME_TRIES 4u
 #define END_WAIT_NS 50000000u
+/* Cells of the global lane that only atf_write_kept may take. */
+#define KEPT_CELLS(g) ((g)->capacity / 256)
 
 static void once_init(void)
 {
@@ -182,7 +184,19 @@ static uint32_t wait_free(atf_thread *t, const atf_lane *lane)
 
 static int global_full(atf_global_lane *g)
 {
-    return atf_load_relaxed64(&g->tail) - atf_load_relaxed64(&g->consumed) >= g->capacity;
+    return atf_load_relaxed64(&g->tail) - atf_load_relaxed64(&g->consumed) >= g->capacity - KEPT_CELLS(g);
+}
+
+/* The ACTIVE ring is the drain's. */
+static void leave_ring(atf_thread *t, uint64_t seq)
+{
+    atf_lane lane = atf_index_lane(atf_current.registry, t->slot);
+    atf_ring_hand_over(atf_lane_ring(&lane, t->index_ring));
+    atf_add_acq_rel32(&t->slot->attention, 1);
+    t->index_ring = ATF_NO_RING;
+    t->cursor = t->end = NULL;
+    t->seq_base = seq;
+    t->count = 0;
 }
 
 int atf_next_ring(atf_thread *t)
@@ -197,14 +211,7 @@ int atf_next_ring(atf_thread *t)
     }
     atf_slot *s = t->slot;
     atf_lane lane = atf_index_lane(atf_current.registry, s);
-    if (t->index_ring != ATF_NO_RING) {
-        atf_ring_hand_over(atf_lane_ring(&lane, t->index_ring));
-        atf_add_acq_rel32(&s->attention, 1);
-        t->index_ring = ATF_NO_RING;
-        t->cursor = t->end = NULL;
-        t->seq_base = seq;
-        t->count = 0;
-    }
+    if (t->index_ring != ATF_NO_RING) leave_ring(t, seq);
     atf_store_relaxed64(&s->next_seq, seq);
     uint32_t i = next_free(&lane, c);
     if (i == ATF_NO_RING && c->drain_expected && drain_silent(c)) {
@@ -219,15 +226,15 @@ int atf_next_ring(atf_thread *t)
 }
 
 /* ---------------------------------------------------------------- global lane */
-/* 1: published; 0: the lane stayed full for wait_ns, or the drain is not there. */
-static int put_cell(atf_thread *t, uint64_t seq, const atf_event *e, uint64_t wait_ns)
+/* 1: published; 0: the lane, or what of it is not kept for others, stayed full for wait_ns, or the drain is not there. */
+static int put_cell(atf_thread *t, uint64_t seq, const atf_event *e, uint64_t wait_ns, int kept)
 {
     atf_global_lane *g = atf_current.global;
-    uint64_t position = atf_load_relaxed64(&g->tail), deadline = 0;
+    uint64_t room = kept ? g->capacity : g->capacity - KEPT_CELLS(g), position = atf_load_relaxed64(&g->tail), deadline = 0;
     for (;;) {
         atf_cell *cell = atf_cell_at(g, position);
         uint64_t turn = atf_load_acquire64(&cell->turn); /* pairs with the drain's release: the cell is empty */
-        if (turn == position) {
+        if (turn == position && position - atf_load_relaxed64(&g->consumed) < room) {
             if (!atf_cas_acq_rel64(&g->tail, position, position + 1)) {
                 position = atf_load_relaxed64(&g->tail);
                 continue;
@@ -239,7 +246,7 @@ static int put_cell(atf_thread *t, uint64_t seq, const atf_event *e, uint64_t wa
             atf_store_release64(&cell->turn, position + 1); /* pairs with the drain's acquire of turn */
             return 1;
         }
-        if (turn < position) { /* full */
+        if (turn <= position) { /* full */
             atf_control *c = atf_current.control;
             uint64_t now = wait_ns ? atf_clock_ns(CLOCK_MONOTONIC) : 0;
             if (wait_ns && !deadline) deadline = now + wait_ns;
@@ -257,7 +264,7 @@ void atf_write_global(atf_thread *t, const atf_event *e)
     uint64_t seq = t->seq_base + t->count;
     t->seq_base = seq + 1; /* the number is used up: a drop shows as a hole in the numbers */
     t->count = 0;
-    if (put_cell(t, seq, e, c->policy == ATF_BLOCK ? c->block_deadline_ns : 0)) {
+    if (put_cell(t, seq, e, c->policy == ATF_BLOCK ? c->block_deadline_ns : 0, 0)) {
         atf_add_relaxed64(&c->fallback_events, 1);
         return;
     }
@@ -266,6 +273,19 @@ void atf_write_global(atf_thread *t, const atf_event *e)
         atf_count64(&t->slot->lost_newest, 1);
         atf_store_relaxed64(&t->slot->next_seq, seq + 1);
     }
+}
+
+void atf_write_kept(atf_thread *t, const atf_event *e)
+{
+    uint64_t seq = t->seq_base + t->count;
+    if (atf_current.control->drain_expected) {
+        if (t->index_ring != ATF_NO_RING) leave_ring(t, seq);
+        if (put_cell(t, seq, e, END_WAIT_NS, 1)) {
+            t->seq_base = seq + 1;
+            return;
+        }
+    }
+    atf_write_at(t, e->timestamp_ns, e->event_kind, e->function_id, e->call_depth, e->detail_seq);
 }
 
 /* ---------------------------------------------------------------- detail lane */
@@ -330,7 +350,7 @@ static void leave_slot(atf_thread *t)
     if (!t->slot) {
         /* No slot tells how many records there were: a cell of kind 0 does, or drops at the end would be lost silently. */
         atf_event end = {atf_ticks(t->clock_type), 0, t->tid, 0, 0, ATF_NO_DETAIL};
-        if (t->seq_base && atf_current.global) put_cell(t, t->seq_base, &end, END_WAIT_NS);
+        if (t->seq_base && atf_current.global) put_cell(t, t->seq_base, &end, END_WAIT_NS, 1);
         return;
     }
     atf_store_relaxed64(&t->slot->next_seq, t->seq_base + t->count);

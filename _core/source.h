@@ -4,6 +4,7 @@
 #define ATF_SOURCE_H
 #include "history.h"
 #include "policy.h"
+#include "pressure.h"
 #include "timescale.h"
 #include "writer.h"
 
@@ -20,6 +21,8 @@ typedef struct atf_output {
     uint64_t pending_lost;         /* refused by the disk, not yet told by a GAP */
     uint64_t lost[8];              /* by gap reason */
     uint64_t details_lost, orphans;
+    uint64_t details_gone;         /* of details_lost: taken back before they were read */
+    atf_pressure pressure[2];      /* of its lanes: ATF_LANE_INDEX, ATF_LANE_DETAIL */
     /* the flight recorder's */
     atf_history history;           /* seen, and neither kept nor forgotten yet */
     atf_watch *watch;              /* NULL: no rule about durations */
@@ -46,6 +49,8 @@ typedef struct atf_source {
     int behind;           /* the last pass left full rings */
     int disk_error;       /* the last errno, 0: none */
     uint64_t events, bytes, writes;
+    atf_pressure pressure; /* of the global lane */
+    atf_periods periods;   /* of all lanes */
     uint32_t refused;     /* outputs that are */
     struct atf_flight *flight; /* the engine's; NULL: everything is written as it comes */
     atf_functions functions;   /* of this process, as its rules name them */
@@ -81,6 +86,7 @@ void atf_output_put(atf_source *s, atf_output *o, uint64_t seq, const atf_event 
 uint64_t atf_output_ns(atf_source *s, atf_output *o, uint64_t ticks);
 void atf_output_finish(atf_source *s, atf_output *o, uint64_t produced);
 void atf_output_write(atf_source *s, atf_output *o); /* what is staged, as it is */
+void atf_output_look(atf_source *s, atf_output *o, int over); /* at its lanes' pressure, before they are read; over: for the last time */
 int atf_source_drain_global(atf_source *s);
 atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid);
 const uint8_t *atf_link_find(atf_source *s, atf_output *o, uint32_t number, int *flush);

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FOREVER = 1 << 63
 HISTORY_BYTES = 256 << 20
-_IN_DRAIN = {"symbol", "exception", "duration"}
+_IN_DRAIN = {"symbol", "exception", "duration", "mark", "crash"}
 
 
 def boot_ns() -> int:
@@ -71,7 +71,7 @@ class Flight:
         self._opened.clear()
         rules = []
         for one in self.triggers:
-            kind = one.kind if one.kind in _IN_DRAIN or one.kind == "mark" else "outside"
+            kind = one.kind if one.kind in _IN_DRAIN else "outside"
             rules.append((kind, one.text if kind == "exception" else "", one.threshold_ns))
         self.version = self.drain.rules(rules)
         self.versions[self.version] = list(self.triggers)
@@ -85,7 +85,7 @@ class Flight:
 
     @property
     def wants_crash(self) -> bool:
-        return any(one.kind == "crash" for one in self.triggers)
+        return any(one.kind == "crash" for one in (self.triggers or self._asked))
 
     def signals(self) -> dict[int, int]:
         """Signals that mark: number → rule."""

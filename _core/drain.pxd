@@ -1,0 +1,72 @@
+"""The structs and functions of the drain that its Cython face touches."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from atf._core.shm cimport atf_control, atf_global_lane, atf_registry
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+
+cdef extern from "pressure.h" nogil:
+    ctypedef struct atf_pressure:
+        uint32_t state
+        uint32_t entered[4]
+    ctypedef struct atf_period:
+        uint32_t number, lane, state
+        uint64_t start_ns, end_ns, lost
+    ctypedef struct atf_periods:
+        uint64_t n
+        atf_period list[256]
+    enum:
+        ATF_PERIODS, ATF_NO_THREAD
+
+cdef extern from "engine.h" nogil:
+    ctypedef struct atf_writer:
+        uint64_t events, details, detail_bytes, time_start_ns, time_end_ns
+    ctypedef struct atf_output:
+        uint32_t number, tid, entered, finished
+        uint64_t expected, pending_lost
+        uint64_t lost[8]
+        uint64_t details_lost, details_unkept, unkept, orphans
+        atf_pressure pressure[2]
+        atf_writer w
+        char name[48]
+    ctypedef struct atf_functions:
+        uint32_t used
+    ctypedef struct atf_source:
+        atf_output **outputs
+        uint32_t n_outputs
+        int disk_error
+        uint32_t refused
+        uint64_t events, bytes, writes
+        atf_pressure pressure
+        atf_periods periods
+        atf_functions functions
+        uint64_t named_ns
+    ctypedef struct atf_window:
+        uint64_t start_ns, end_ns, mark_ns, marks, settled_ns
+        uint32_t rule, version
+    ctypedef struct atf_windows:
+        atf_window *list
+        uint32_t n
+    ctypedef struct atf_rule:
+        uint32_t kind
+        uint64_t threshold_ns
+        char text[120]
+    ctypedef struct atf_rules:
+        uint32_t version, n, named, timed, other
+        atf_rule rules[31]
+    ctypedef struct atf_store:
+        uint64_t blocks, used, most
+    ctypedef struct atf_flight:
+        uint32_t keep
+        uint64_t pre_ns, post_ns, marks, cut_items, decided_ns
+        atf_rules policy
+        atf_windows windows
+        atf_store store
+    ctypedef struct atf_engine:
+        pthread_mutex_t lock
+        uint64_t cpu_ns, flush_ns
+        int running
+        atf_flight *flight
