@@ -1,5 +1,8 @@
-# What of the engine's structs the drain's Python side reads, see engine.h and flight.h.
+"""The structs and functions of the drain that its Cython face touches, see engine.h and flight.h."""
+
 from libc.stdint cimport uint32_t, uint64_t
+
+from atf._core.pressure cimport atf_period, atf_periods, atf_pressure
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
@@ -21,6 +24,7 @@ cdef extern from "engine.h" nogil:
         uint64_t lost[8]
         uint64_t details_lost, details_unkept, orphans
         atf_thread_metrics m
+        atf_pressure pressure[2]
         atf_writer w
         char name[48]
     ctypedef struct atf_functions:
@@ -32,6 +36,8 @@ cdef extern from "engine.h" nogil:
         uint32_t refused
         uint64_t events, bytes, writes
         atf_source_metrics m
+        atf_pressure pressure
+        atf_periods periods
         atf_functions functions
         uint64_t named_ns
     ctypedef struct atf_window:

@@ -8,6 +8,8 @@ import numpy as np
 from atf._core.shm import Segments
 
 REASONS: dict[int, str]
+LANES: tuple[str, ...]
+STATES: tuple[str, ...]
 KEEP: dict[str, int]
 RULES: dict[str, int]
 RULES_MOST: int
@@ -36,6 +38,10 @@ class Source:
     def name_functions(self, ids: np.ndarray, masks: np.ndarray, until_ns: int) -> None:
         """Tell which rules speak of functions: for each id (uint64, shape (N,)) the bits of these rules (uint32). Calls that came
         before their function was named are marked now. until_ns: functions called before this moment have been named."""
+    def overload(self) -> dict[str, Any]:
+        """How close lanes were to losing records: {"lanes": [{"thread", "lane", "state", "entered": {state: n}}], "periods": [{"thread",
+        "lane", "state", "startNs", "endNs", "dropped"}], "unlisted": n}. Only lanes that were not always normal; periods of pressure
+        and dropping, the newest 256 of the process; endNs None: it lasts; thread None: the lane that threads share."""
     def threads(self) -> list[dict[str, Any]]:
         """What was counted, per thread, ordered by thread number; lost: {reason: records}, times in ns, rate in records a second.
 

@@ -10,6 +10,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from atf._core.errors import OutputError, SessionError, UsageError
+from atf._core.pressure cimport ATF_NO_THREAD, ATF_PERIODS, atf_period, atf_pressure
 from atf._core.shm cimport Segments, atf_control, atf_global_lane, atf_load_relaxed64, atf_registry
 
 cdef extern from "engine.h" nogil:
@@ -39,10 +40,11 @@ cdef extern from "engine.h" nogil:
     uint64_t BLOCK_BYTES "ATF_BLOCK_BYTES"
 
 KEEP = {"all": 0, "details": 1, "windows": 2}
-RULES = {"symbol": 1, "exception": 2, "duration": 3, "mark": 4, "outside": 5, "asked": 6}
+RULES = {"symbol": 1, "exception": 2, "duration": 3, "mark": 4, "outside": 5, "asked": 6, "crash": 7}
 RULES_MOST = 31
 WINDOW = ("start_ns", "end_ns", "mark_ns", "marks", "rule", "version", "settled_ns")
 SIGHTING = [(n, "u8") for n in ("source", "function_id", "timestamp_ns", "duration_ns")] + [(n, "u4") for n in ("tid", "depth", "kind", "reserved")]
+LANES, STATES = ("index", "detail", "global"), ("normal", "pressure", "dropping", "recovery")
 REASONS = {1: "exhausted", 2: "killed", 3: "disk full", 4: "rate limited"}
 
 
@@ -114,6 +116,33 @@ cdef class Source:
             self.source.named_ns = max(self.source.named_ns, until_ns)
             pthread_mutex_unlock(&self.engine.lock)
 
+    def overload(self):
+        """How close lanes were to losing records: ``{"lanes", "periods", "unlisted"}``. lanes: those that were not always normal, how
+        often they entered each state and in which they are. periods: of pressure and dropping, the newest ones, by when they began;
+        thread None: the global lane; endNs None: it lasts. unlisted: periods that were too many to list."""
+        cdef atf_source numbers
+        cdef atf_output *outputs = NULL
+        cdef uint32_t n = 0, i, k
+        cdef uint64_t at
+        cdef atf_period *p
+        with nogil:
+            error = atf_engine_look(self.engine, self.source, &numbers, &outputs, &n)
+        if error:
+            raise MemoryError
+        lanes = []
+        for i in range(n):
+            for k in range(2):
+                _lane(lanes, outputs[i].number, LANES[k], &outputs[i].pressure[k])
+        free(outputs)
+        _lane(lanes, None, "global", &numbers.pressure)
+        first = numbers.periods.n - ATF_PERIODS if numbers.periods.n > ATF_PERIODS else 0
+        periods = []
+        for at in range(first, numbers.periods.n):
+            p = &numbers.periods.list[at % ATF_PERIODS]
+            periods.append({"thread": None if p.number == ATF_NO_THREAD else p.number, "lane": LANES[p.lane], "state": STATES[p.state],
+                            "startNs": p.start_ns, "endNs": p.end_ns or None, "dropped": p.lost})
+        return {"lanes": lanes, "periods": periods, "unlisted": first}
+
     def threads(self):
         """What stands in the files, per thread: a list of dicts ordered by thread number."""
         cdef atf_source numbers
@@ -128,6 +157,12 @@ cdef class Source:
             return [_thread(&outputs[i]) for i in range(n)]
         finally:
             free(outputs)
+
+
+cdef _lane(list lanes, thread, lane, const atf_pressure *p):
+    entered = [p.entered[i] for i in range(4)]
+    if any(entered):
+        lanes.append({"thread": thread, "lane": lane, "state": STATES[p.state], "entered": dict(zip(STATES, entered))})
 
 
 cdef dict _thread(const atf_output *o):

@@ -53,6 +53,16 @@ static inline uint32_t atf_lane_find_free(const atf_lane *l)
     return ATF_NO_RING;
 }
 
+/* How many of `there` spare rings a lane may still borrow. The last eighth is for lanes that have less than an eighth themselves: a
+ * thread that floods leaves room for the bursts of others. */
+static inline uint32_t atf_lane_may_borrow(const atf_lane *l, uint64_t there)
+{
+    uint32_t left = (uint32_t)__builtin_popcountll(there), kept = l->registry->spare_rings / 8;
+    uint32_t first = left > kept ? left - kept : 0, has = (uint32_t)__builtin_popcountll(atf_load_relaxed64(l->borrowed)) + first;
+    uint32_t rest = has < kept ? kept - has : 0;
+    return first + (rest < left - first ? rest : left - first);
+}
+
 /* The acquire of the claim pairs with the release in atf_lane_free: the drain's reads happen before our writes. The lane's bit
  * is set before the ring is ACTIVE, so that the drain finds every ring that was handed over. */
 static inline uint32_t atf_lane_borrow(const atf_lane *l)
@@ -60,6 +70,7 @@ static inline uint32_t atf_lane_borrow(const atf_lane *l)
     atf_registry *r = l->registry;
     uint64_t there;
     while ((there = atf_load_relaxed64(&r->spares_free)) != 0) {
+        if (!atf_lane_may_borrow(l, there)) break;
         if (!atf_cas_acq_rel64(&r->spares_free, there, there & (there - 1))) continue;
         uint32_t k = (uint32_t)__builtin_ctzll(there);
         uint64_t lent = r->spare_rings - (uint64_t)__builtin_popcountll(there) + 1;
@@ -94,6 +105,15 @@ static inline uint32_t atf_lane_full(const atf_lane *l)
     uint32_t n = 0;
     uint64_t borrowed = atf_load_acquire64(l->borrowed);
     ATF_EACH_RING (l, borrowed, i) n += atf_load_acquire32(&atf_lane_ring(l, i)->state) == ATF_RING_FULL;
+    return n;
+}
+
+/* Rings that the producer could have now, and how many these and those in use are. */
+static inline uint32_t atf_lane_available(const atf_lane *l, uint32_t *total)
+{
+    uint32_t spare = atf_lane_may_borrow(l, atf_load_relaxed64(&l->registry->spares_free)), n = spare;
+    for (uint32_t i = 0; i < l->n; i++) n += atf_load_acquire32(&l->own[i].state) == ATF_RING_FREE;
+    *total = l->n + spare + (uint32_t)__builtin_popcountll(atf_load_relaxed64(l->borrowed));
     return n;
 }
 

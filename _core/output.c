@@ -110,6 +110,7 @@ static void stage_detail(atf_source *s, atf_output *o, atf_event *e)
     o->m.details_seen++;
     if (!found) {
         o->details_lost++;
+        o->details_gone++;
         e->detail_seq = ATF_NO_DETAIL;
         return;
     }
@@ -231,6 +232,23 @@ void atf_output_put(atf_source *s, atf_output *o, uint64_t seq, const atf_event 
     atf_link_close(s, o);
 }
 
+void atf_output_look(atf_source *s, atf_output *o, int over)
+{
+    if (o->slot == UINT32_MAX || o->finished) return;
+    atf_slot *slot = atf_slot_at(s->registry, o->slot);
+    atf_lane lanes[2] = {atf_index_lane(s->registry, slot), atf_detail_lane(s->registry, slot)};
+    uint64_t lost[2] = {o->lost[ATF_GAP_EXHAUSTED], o->details_gone}, signs[2], ns = atf_clock_ns(CLOCK_BOOTTIME);
+    signs[0] = atf_load_relaxed64(&slot->taken_back) + atf_load_relaxed64(&slot->lost_newest);
+    signs[1] = atf_load_relaxed64(&slot->details_lost);
+    for (uint32_t k = 0; k < 2; k++) {
+        uint32_t total, there;
+        if (!lanes[k].n) continue;
+        there = atf_lane_available(&lanes[k], &total);
+        if (over) atf_pressure_end(&o->pressure[k], &s->periods, o->number, k, lost[k], signs[k], ns);
+        else atf_pressure_look(&o->pressure[k], &s->periods, o->number, k, there, total, lost[k], signs[k], ns);
+    }
+}
+
 void atf_output_finish(atf_source *s, atf_output *o, uint64_t produced)
 {
     if (o->w.index_fd >= 0 || (s->flight && s->flight->keep == ATF_KEEP_WINDOWS)) {
@@ -242,5 +260,6 @@ void atf_output_finish(atf_source *s, atf_output *o, uint64_t produced)
         o->pending_lost += produced - o->expected;
         o->expected = produced;
     }
+    atf_output_look(s, o, 1);
     o->finished = 1;
 }

@@ -56,11 +56,12 @@ static int is_type(const char *wanted, const atf_detail_record *detail)
     return bytes == n || type[bytes - n - 1] == '.';
 }
 
-static int is_mark(const atf_detail_record *detail)
+/* An event of the user's own whose attribute of this name is true. */
+static int says(const atf_detail_record *detail, const char *name)
 {
     if (!detail || detail->event_type != ATF_D_EVENT) return 0;
     const uint8_t *from = (const uint8_t *)(detail + 1), *end = (const uint8_t *)detail + detail->total_length;
-    const uint8_t *value = atf_peek_key(atf_peek_key(from, end, "attributes"), end, "mark");
+    const uint8_t *value = atf_peek_key(atf_peek_key(from, end, "attributes"), end, name);
     return value && *value == 0xC3;
 }
 
@@ -69,7 +70,8 @@ static int other(const atf_rules *p, const atf_event *e, const atf_detail_record
     for (uint32_t i = 0; i < p->n; i++) {
         const atf_rule *r = &p->rules[i];
         if (r->kind == ATF_RULE_EXCEPTION && e->event_kind == ATF_EXCEPTION && is_type(r->text, detail)) return (int)i;
-        if (r->kind == ATF_RULE_MARK && e->event_kind == ATF_INSTANT && is_mark(detail)) return (int)i;
+        if (r->kind == ATF_RULE_MARK && e->event_kind == ATF_INSTANT && says(detail, "mark")) return (int)i;
+        if (r->kind == ATF_RULE_CRASH && e->event_kind == ATF_INSTANT && says(detail, "crash")) return (int)i;
     }
     return -1;
 }

@@ -11,8 +11,9 @@ enum atf_rule_kind {
     ATF_RULE_EXCEPTION = 2, /* an exception whose type is `text` ("*": any), with or without its module */
     ATF_RULE_DURATION = 3,  /* a call of such a function that took longer than threshold_ns */
     ATF_RULE_MARK = 4,      /* an event whose attribute `mark` is true */
-    ATF_RULE_OUTSIDE = 5,   /* never met here: its marks are made from outside (time, signal, crash) */
-    ATF_RULE_ASKED = 6      /* a condition in Python: what is seen goes to atf_asked, its marks come from there */
+    ATF_RULE_OUTSIDE = 5,   /* never met here: its marks are made from outside (time, signal) */
+    ATF_RULE_ASKED = 6,     /* a condition in Python: what is seen goes to atf_asked, its marks come from there */
+    ATF_RULE_CRASH = 7      /* an event whose attribute `crash` is true; from outside too, for a death by a signal */
 };
 
 typedef struct atf_rule {

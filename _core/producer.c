@@ -1,6 +1,7 @@
 /* Slow paths of the record path: a thread's registration, ring swaps, the global lane, a thread's end. */
-#include "joint.h"
+#include "cells.h"
 #include "heartbeat.h"
+#include "joint.h"
 #include "lane.h"
 #include <errno.h>
 #include <pthread.h>
@@ -190,9 +191,16 @@ static uint32_t wait_free(atf_thread *t, const atf_lane *lane)
     return i;
 }
 
-static int global_full(atf_global_lane *g)
+/* The ACTIVE ring is the drain's. */
+static void leave_ring(atf_thread *t, uint64_t seq)
 {
-    return atf_load_relaxed64(&g->tail) - atf_load_relaxed64(&g->consumed) >= g->capacity;
+    atf_lane lane = atf_index_lane(atf_current.registry, t->slot);
+    atf_ring_hand_over(atf_lane_ring(&lane, t->index_ring));
+    atf_add_acq_rel32(&t->slot->attention, 1);
+    t->index_ring = ATF_NO_RING;
+    t->cursor = t->end = NULL;
+    t->seq_base = seq;
+    t->count = 0;
 }
 
 int atf_next_ring(atf_thread *t)
@@ -207,19 +215,12 @@ int atf_next_ring(atf_thread *t)
     }
     atf_slot *s = t->slot;
     atf_lane lane = atf_index_lane(atf_current.registry, s);
-    if (t->index_ring != ATF_NO_RING) {
-        atf_ring_hand_over(atf_lane_ring(&lane, t->index_ring));
-        atf_add_acq_rel32(&s->attention, 1);
-        t->index_ring = ATF_NO_RING;
-        t->cursor = t->end = NULL;
-        t->seq_base = seq;
-        t->count = 0;
-    }
+    if (t->index_ring != ATF_NO_RING) leave_ring(t, seq);
     atf_store_relaxed64(&s->next_seq, seq);
     uint32_t i = next_free(&lane, c);
     if (i == ATF_NO_RING && c->drain_expected && drain_silent(c)) {
         if (atf_cas_acq_rel32(&c->mode, ATF_MODE_PER_THREAD, ATF_MODE_GLOBAL)) atf_add_relaxed64(&c->mode_transitions, 1);
-        if (!global_full(atf_current.global)) return 0;
+        if (!cells_full(atf_current.global)) return 0;
     }
     if (i == ATF_NO_RING && worth_waiting(c)) i = wait_free(t, &lane);
     if (i == ATF_NO_RING && (i = atf_lane_take_oldest(&lane)) != ATF_NO_RING) atf_count64(&s->taken_back, 1);
@@ -229,38 +230,6 @@ int atf_next_ring(atf_thread *t)
 }
 
 /* ---------------------------------------------------------------- global lane */
-/* 1: published; 0: the lane stayed full for wait_ns, or the drain is not there. */
-static int put_cell(atf_thread *t, uint64_t seq, const atf_event *e, uint64_t wait_ns)
-{
-    atf_global_lane *g = atf_current.global;
-    uint64_t position = atf_load_relaxed64(&g->tail), deadline = 0;
-    for (;;) {
-        atf_cell *cell = atf_cell_at(g, position);
-        uint64_t turn = atf_load_acquire64(&cell->turn); /* pairs with the drain's release: the cell is empty */
-        if (turn == position) {
-            if (!atf_cas_acq_rel64(&g->tail, position, position + 1)) {
-                position = atf_load_relaxed64(&g->tail);
-                continue;
-            }
-            cell->seq = seq;
-            cell->number = t->number;
-            cell->tid = t->tid;
-            cell->event = *e;
-            atf_store_release64(&cell->turn, position + 1); /* pairs with the drain's acquire of turn */
-            return 1;
-        }
-        if (turn < position) { /* full */
-            atf_control *c = atf_current.control;
-            uint64_t now = wait_ns ? atf_clock_ns(CLOCK_MONOTONIC) : 0;
-            if (wait_ns && !deadline) deadline = now + wait_ns;
-            if (now >= deadline || !(c->policy == ATF_BLOCK ? worth_waiting(c) : !drain_silent(c)) || atf_load_acquire32(&c->state) != ATF_STATE_RECORDING) return 0;
-            struct timespec nap = {0, 20000};
-            nanosleep(&nap, NULL);
-        }
-        position = atf_load_relaxed64(&g->tail);
-    }
-}
-
 void atf_write_global(atf_thread *t, const atf_event *e)
 {
     if (atf_joint_now) {
@@ -271,7 +240,7 @@ void atf_write_global(atf_thread *t, const atf_event *e)
     uint64_t seq = t->seq_base + t->count;
     t->seq_base = seq + 1; /* the number is used up: a drop shows as a hole in the numbers */
     t->count = 0;
-    if (put_cell(t, seq, e, c->policy == ATF_BLOCK ? c->block_deadline_ns : 0)) {
+    if (put_cell(c, atf_current.global, t, seq, e, c->policy == ATF_BLOCK ? c->block_deadline_ns : 0, 0)) {
         atf_add_relaxed64(&c->fallback_events, 1);
         return;
     }
@@ -280,6 +249,24 @@ void atf_write_global(atf_thread *t, const atf_event *e)
         atf_count64(&t->slot->lost_newest, 1);
         atf_store_relaxed64(&t->slot->next_seq, seq + 1);
     }
+}
+
+void atf_write_kept(atf_thread *t, const atf_event *e)
+{
+    if (atf_joint_now) {
+        atf_joint_now->write(e);
+        return;
+    }
+    atf_control *c = atf_current.control;
+    uint64_t seq = t->seq_base + t->count;
+    if (c->drain_expected) {
+        if (t->index_ring != ATF_NO_RING) leave_ring(t, seq);
+        if (put_cell(c, atf_current.global, t, seq, e, END_WAIT_NS, 1)) {
+            t->seq_base = seq + 1;
+            return;
+        }
+    }
+    atf_write_at(t, e->timestamp_ns, e->event_kind, e->function_id, e->call_depth, e->detail_seq);
 }
 
 /* ---------------------------------------------------------------- detail lane */
@@ -345,7 +332,7 @@ static void leave_slot(atf_thread *t)
     if (!t->slot) {
         /* No slot tells how many records there were: a cell of kind 0 does, or drops at the end would be lost silently. */
         atf_event end = {atf_ticks(t->clock_type), 0, t->tid, 0, 0, ATF_NO_DETAIL};
-        if (t->seq_base && atf_current.global) put_cell(t, t->seq_base, &end, END_WAIT_NS);
+        if (t->seq_base && atf_current.global) put_cell(atf_current.control, atf_current.global, t, t->seq_base, &end, END_WAIT_NS, 1);
         return;
     }
     atf_store_relaxed64(&t->slot->next_seq, t->seq_base + t->count);

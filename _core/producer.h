@@ -54,6 +54,8 @@ extern void (*atf_session_stopped)(void);
 atf_thread *atf_enter_slow(void);
 int atf_next_ring(atf_thread *t);            /* 1: a ring is ACTIVE; 0: write through atf_write_global */
 void atf_write_global(atf_thread *t, const atf_event *e); /* the number is consumed even when it is dropped */
+/* For a record that is never dropped: past the rings, into cells that are kept for these. Its thread begins a new ring after it. */
+void atf_write_kept(atf_thread *t, const atf_event *e);
 uint8_t *atf_detail_slow(atf_thread *t, uint32_t bytes);  /* NULL: no room; counted */
 
 /* The only check per event: one relaxed load of the gate. It pairs with the release add of Segments.stop;

@@ -1,6 +1,7 @@
 """The record path of producer.h, for cimport."""
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from atf._core.layout cimport atf_event
 from atf._core.shm cimport atf_control, atf_global_lane, atf_registry, atf_slot
 
 cdef extern from "producer.h" nogil:
@@ -15,6 +16,7 @@ cdef extern from "producer.h" nogil:
     atf_thread *atf_enter()
     void atf_write(atf_thread *t, uint32_t kind, uint64_t function_id, uint32_t depth, uint32_t detail)
     void atf_write_at(atf_thread *t, uint64_t ticks, uint32_t kind, uint64_t function_id, uint32_t depth, uint32_t detail)
+    void atf_write_kept(atf_thread *t, const atf_event *e)
     uint32_t atf_detail(atf_thread *t, uint16_t type, const void *payload, uint32_t bytes, uint64_t ticks)
     int atf_name_put(uint32_t kind, uint64_t id, uint32_t line, const char *name, size_t name_bytes, const char *file, size_t file_bytes)
     void atf_session_open(atf_control *control, atf_registry *registry, atf_global_lane *rings)

@@ -50,3 +50,6 @@ class Span:
 
 def event(name: str, /, **attributes: Any) -> None:
     """Write one INSTANT of the user's own name, with its attributes as a detail. Without a recording it does nothing."""
+
+def kept_event(name: str, /, **attributes: Any) -> None:
+    """The same, for what must not be lost: past the rings, which give their oldest away under overload."""

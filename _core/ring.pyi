@@ -24,6 +24,12 @@ def through_files(
     from the first record until every file has its footer. OutputError when ``path`` cannot be written.
     """
 
+class Pressure:
+    """The state of one lane, moved look by look."""
+
+    def look(self, free: int, total: int, lost: bool, ns: int) -> int:
+        """0 normal, 1 pressure, 2 dropping, 3 recovery, after a look at ns; free of total rings could be had; lost: since the last look."""
+
 class Pool:
     """A ring pool with its drain, on the heap, moved by hand. The calling thread is the producer.
 

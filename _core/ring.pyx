@@ -184,6 +184,21 @@ def through_files(uint64_t records, path, policy="block", uint32_t threads=1, in
     }
 
 
+cdef extern from "pressure.h" nogil:
+    ctypedef struct atf_pressure:
+        uint32_t state
+    uint32_t atf_pressure_step(atf_pressure *p, uint64_t free, uint64_t total, int lost, uint64_t ns)
+
+
+cdef class Pressure:
+    """The state of one lane, moved look by look."""
+    cdef atf_pressure one
+
+    def look(self, uint64_t free, uint64_t total, bint lost, uint64_t ns):
+        """0 normal, 1 pressure, 2 dropping, 3 recovery, after a look at ns."""
+        return atf_pressure_step(&self.one, free, total, lost, ns)
+
+
 cdef class Pool:
     """A ring pool with its drain, on the heap, moved by hand: ``Pool(path, index_rings=2, index_bytes=4096, ...)``.
 

@@ -208,13 +208,28 @@ static void release_slot(atf_source *s, atf_slot *slot, atf_output *o)
     atf_store_release32(&slot->state, ATF_SLOT_FREE);
 }
 
+static void look_global(atf_source *s, int over)
+{
+    atf_global_lane *g = s->global;
+    uint64_t used = atf_load_relaxed64(&g->tail) - atf_load_relaxed64(&g->consumed), dropped = atf_load_relaxed64(&g->dropped);
+    if (!used && dropped == s->pressure.lost && s->pressure.state == ATF_LANE_NORMAL) return; /* nearly always */
+    uint64_t ns = atf_clock_ns(CLOCK_BOOTTIME), there = used < g->capacity ? g->capacity - used : 0;
+    if (over) atf_pressure_end(&s->pressure, &s->periods, ATF_NO_THREAD, ATF_LANE_GLOBAL, dropped, 0, ns);
+    else atf_pressure_look(&s->pressure, &s->periods, ATF_NO_THREAD, ATF_LANE_GLOBAL, there, g->capacity, dropped, 0, ns);
+}
+
 uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns)
 {
     uint64_t now_ns = atf_clock_ns(CLOCK_MONOTONIC), before = s->events, end = budget_ns ? now_ns + budget_ns : UINT64_MAX;
     beat(s);
     if (now_ns - s->m.second_from >= ATF_RATE_NS) next_second(s, now_ns);
     s->pressed = s->behind = 0;
-    if (atf_load_relaxed64(&s->global->tail) != atf_load_relaxed64(&s->global->consumed)) atf_source_drain_global(s);
+    look_global(s, 0);
+    if (atf_load_relaxed64(&s->global->tail) != atf_load_relaxed64(&s->global->consumed)) {
+        for (uint32_t i = 0; i < s->n_outputs; i++) /* what stands there was written because rings were full, and they are read first */
+            if (s->outputs[i]) atf_output_look(s, s->outputs[i], 0);
+        atf_source_drain_global(s);
+    }
     uint32_t n = s->registry->capacity, quantum = s->registry->index_rings + 1;
     s->start = (s->start + 1) % n; /* after a pass that ended early: with the next thread */
     for (uint32_t k = 0, start = s->start; k < n; k++) {
@@ -238,6 +253,7 @@ uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns)
         atf_lane index = atf_index_lane(s->registry, slot);
         uint32_t full = atf_lane_full(&index);
         if (full > o->m.most_full) o->m.most_full = full;
+        atf_output_look(s, o, 0);
         if (state == ATF_SLOT_EXITED) {
             /* The thread is over, so its cells are all published: once they are consumed, what is missing is lost. */
             if (atf_load_acquire64(&s->global->tail) != atf_load_relaxed64(&s->global->consumed) && !atf_source_drain_global(s)) continue;
@@ -276,6 +292,7 @@ void atf_source_finish(atf_source *s)
     }
     for (uint32_t i = 0; i < s->n_outputs; i++)
         if (s->outputs[i] && !s->outputs[i]->finished) atf_output_finish(s, s->outputs[i], 0);
+    look_global(s, 1);
     atf_source_measure(s);
     for (uint32_t i = 0; i < s->n_outputs; i++)
         if (s->outputs[i]) s->outputs[i]->slot = UINT32_MAX; /* the segments may go now */

@@ -6,6 +6,7 @@
 #include "history.h"
 #include "metrics.h"
 #include "policy.h"
+#include "pressure.h"
 #include "timescale.h"
 #include "writer.h"
 
@@ -23,6 +24,8 @@ typedef struct atf_output {
     uint64_t lost[8];              /* by gap reason */
     uint64_t details_lost, orphans;
     atf_thread_metrics m;
+    uint64_t details_gone;         /* of details_lost: taken back before they were read */
+    atf_pressure pressure[2];      /* of its lanes: ATF_LANE_INDEX, ATF_LANE_DETAIL */
     /* the flight recorder's */
     atf_history history;           /* seen, and neither kept nor forgotten yet */
     atf_watch *watch;              /* NULL: no rule about durations */
@@ -51,6 +54,8 @@ typedef struct atf_source {
     int disk_error;       /* the last errno, 0: none */
     uint64_t events, bytes, writes;
     atf_source_metrics m;
+    atf_pressure pressure; /* of the global lane */
+    atf_periods periods;   /* of all lanes */
     uint32_t refused;     /* outputs that are */
     struct atf_flight *flight; /* the engine's; NULL: everything is written as it comes */
     atf_functions functions;   /* of this process, as its rules name them */
@@ -89,6 +94,7 @@ void atf_output_write(atf_source *s, atf_output *o); /* what is staged, as it is
 /* Brings the numbers up to date that stand in slots. Not after atf_source_finish, which does it. */
 void atf_source_measure(atf_source *s);
 void atf_source_lag(atf_source *s, uint64_t oldest_ticks); /* of a ring that is about to be read */
+void atf_output_look(atf_source *s, atf_output *o, int over); /* at its lanes' pressure, before they are read; over: for the last time */
 int atf_source_drain_global(atf_source *s);
 atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid);
 const uint8_t *atf_link_find(atf_source *s, atf_output *o, uint32_t number, int *flush);

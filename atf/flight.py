@@ -19,7 +19,7 @@ FOREVER = 1 << 63
 HISTORY_BYTES = 256 << 20
 ASK_S = 0.004  # of a poll, for conditions in Python
 ASK_LAST_S = 0.5  # when recording ends
-_IN_DRAIN = {"symbol", "exception", "duration", "mark"}
+_IN_DRAIN = {"symbol", "exception", "duration", "mark", "crash"}
 
 
 def boot_ns() -> int:
@@ -91,7 +91,7 @@ class Flight:
 
     @property
     def wants_crash(self) -> bool:
-        return any(one.kind == "crash" for one in self.triggers)
+        return any(one.kind == "crash" for one in (self.triggers or self._asked))
 
     def signals(self) -> dict[int, int]:
         """Signals that mark: number → rule."""

@@ -63,6 +63,9 @@ class Process:
         if info["names_lost"]:
             self.manifest.values["names_lost"] = info["names_lost"]
         self.manifest.values["counters"] = {key: info[key] for key in COUNTERS}
+        overload = self.source.overload()
+        if overload["lanes"]:
+            self.manifest.values["overload"] = overload
         if self.flight:
             self.manifest.values["windows"] = self.flight.windows()
             self.manifest.values["flight"] = self.flight.summary()

@@ -270,7 +270,22 @@ def follow(session: str | None, config: dict[str, str], first: bool = False) -> 
 def _at_exit() -> None:
     """Registered before the program could register anything: runs last."""
     if _active is not None:
+        if _active.config.get("crash") == "1":
+            _tell_crash()
         _active.end()
+
+
+def _tell_crash() -> None:
+    """An exception that nobody caught ends this program: an event ``crash``, which the trigger of that name looks for.
+
+    ``sys.last_value`` is set by test runners and shells too; one that ended the program unwound its first frame.
+    """
+    error = getattr(sys, "last_value", None)
+    trace = getattr(error, "__traceback__", None)
+    if error is None or hasattr(sys, "ps1") or (trace is not None and trace.tb_frame.f_back is not None):
+        return
+    kind = type(error)
+    recorder.kept_event("crash", crash=True, type=f"{kind.__module__}.{kind.__qualname__}")
 
 
 def complain(session: str, error: BaseException) -> None:

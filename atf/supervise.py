@@ -78,6 +78,7 @@ class Supervisor:
             "recorder_pid": os.getpid(),
             "recorder_start": process_start(os.getpid()),
             "paths": library_path(),
+            "crash": "1" if flight is not None and flight.wants_crash else "0",
         }
         try:
             self.session = runtime.new_session(values)
