@@ -85,7 +85,7 @@ class Supervisor:
         except BaseException:
             self._discard()
             raise
-        self.gatherer = Gatherer(self.path, self.session, config.get("level", "returns"), flight=flight)
+        self.gatherer = self._gatherer(config.get("level", "returns"), flight)
         self.flight = flight
         self.gatherer.commands["stop"] = self._asked_to_stop
         self.stopping: str | None = None
@@ -98,6 +98,9 @@ class Supervisor:
 
     def _command_line(self, words: list[str]) -> list[str]:
         return command_line(words)
+
+    def _gatherer(self, level: str, flight: Flight | None) -> Gatherer:
+        return Gatherer(self.path, self.session, level, flight=flight)
 
     def environment(self) -> dict[str, str]:
         """The program's environment: ours, with the way in."""

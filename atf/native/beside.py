@@ -184,10 +184,11 @@ class BesideSupervisor(Supervisor):
     def __init__(self, command: list[str], out: str, config: dict[str, str], choice: Choice, flight: Flight | None = None):
         if not choice.wanted:
             raise UsageError("--native: say which native code, e.g. --module _json (an extension module), --module 'libz.so*', or --all-modules")
-        super().__init__(command, out, {**config, "native": "1", "agent": injector.agent_file()})
-        self.flight, commands = flight, self.gatherer.commands
-        self.gatherer = BesideGatherer(self.path, self.session, config.get("level", "returns"), choice, flight)
-        self.gatherer.commands.update(commands)
+        self._choice = choice
+        super().__init__(command, out, {**config, "native": "1", "agent": injector.agent_file()}, flight)
+
+    def _gatherer(self, level: str, flight: Flight | None) -> Gatherer:
+        return BesideGatherer(self.path, self.session, level, self._choice, flight)
 
     @property
     def process(self) -> BesideProcess | None:

@@ -226,6 +226,18 @@ def test_arguments_and_native_calls(bench, library):
     assert (span.status, span.exception["type"]) == ("exception", "builtins.ValueError")
 
 
+def test_an_exception_that_nobody_catches_marks_a_crash(bench, library):
+    """The event that says so is one of the common lane: in its place, with a number of its own."""
+    ran = record(bench, library, "lib.twice(BACK, 1)\nraise KeyError('gone')", "--trigger", "crash")
+    trace = ran.trace()
+    (lane,) = lanes(ran).values()
+    assert trace.check() == [] and ran.status == 1 and "KeyError" in ran.err
+    assert [name for name, *_ in lane][-1] == "crash"
+    (manifest,) = bench.root.glob("session_*/pid_*/manifest.json")
+    (window,) = json.loads(manifest.read_text())["windows"]
+    assert window["trigger"] == "crash", window
+
+
 def test_spans_of_the_users_own_nest_too(bench, library):
     ran = record(
         bench,
