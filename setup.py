@@ -34,9 +34,9 @@ LINK = ["-pthread", *[flag for flag in FLAGS[KIND] if flag.startswith("-fsanitiz
 DRAIN = ("engine", "source", "output", "links", "writer", "flight", "history", "policy", "asked")
 SOURCES = {
     "busguard": ["atf/_core/bus.c"],
-    "recorder": ["atf/_core/producer.c", "atf/_core/joint.c", "atf/_core/names.c", *sorted(glob.glob("atf/_core/vm/*.c"))],
+    "recorder": ["atf/_core/producer.c", "atf/_core/detail.c", "atf/_core/joint.c", "atf/_core/names.c", *sorted(glob.glob("atf/_core/vm/*.c"))],
     "drain": [f"atf/_core/{name}.c" for name in DRAIN],
-    "ring": [f"atf/_core/{name}.c" for name in ("bench", "producer", "joint", *DRAIN)],  # a record path of its own
+    "ring": [f"atf/_core/{name}.c" for name in ("bench", "producer", "detail", "joint", *DRAIN)],  # a record path of its own
 }
 WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 GENERATED = None if KIND == "coverage" else f"build/{KIND}/cython"  # coverage wants the .c beside its .pyx

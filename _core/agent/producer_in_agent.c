@@ -14,13 +14,26 @@ static const uint64_t every_signal = UINT64_MAX;
 void atf_signals_hold(uint64_t *before) { atf_call(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, (long)&every_signal, (long)before, 8, 0, 0); }
 void atf_signals_free(const uint64_t *before) { atf_call(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)before, 0, 8, 0, 0); }
 
+/* The same for this file's slow paths: never one inside another, and a handler has its own while a path waits. */
+static _Thread_local int held __attribute__((tls_model("initial-exec")));
+static void hold(void)
+{
+    atf_signals_hold(&mask_before);
+    held = 1;
+}
+static void let_go(void)
+{
+    held = 0;
+    atf_signals_free(&mask_before);
+}
+
 /* While it waits for the drain nothing is half done: signals come as they would without us. */
 static long nap_in_peace(const struct timespec *nap)
 {
-    uint64_t mine = mask_before;
-    atf_signals_free(&mine);
+    int mine = held;
+    if (mine) let_go();
     long result = atf_call(SYS_nanosleep, (long)nap, 0, 0, 0, 0, 0);
-    atf_signals_hold(&mask_before);
+    if (mine) hold();
     return result;
 }
 
@@ -66,39 +79,40 @@ static void bare_thread_exit(void *thread);
 #undef atf_write_global
 #undef atf_detail_slow
 #undef atf_thread_exit
+#include "../detail.c" /* its slow path is the one below */
 
 atf_thread *atf_enter_slow(void)
 {
-    atf_signals_hold(&mask_before);
+    hold();
     atf_thread *t = bare_enter_slow();
-    atf_signals_free(&mask_before);
+    let_go();
     return t;
 }
 int atf_next_ring(atf_thread *t)
 {
-    atf_signals_hold(&mask_before);
+    hold();
     int there = bare_next_ring(t);
-    atf_signals_free(&mask_before);
+    let_go();
     return there;
 }
 void atf_write_global(atf_thread *t, const atf_event *e)
 {
-    atf_signals_hold(&mask_before);
+    hold();
     bare_write_global(t, e);
-    atf_signals_free(&mask_before);
+    let_go();
 }
 uint8_t *atf_detail_slow(atf_thread *t, uint32_t bytes)
 {
-    atf_signals_hold(&mask_before);
+    hold();
     uint8_t *p = bare_detail_slow(t, bytes);
-    atf_signals_free(&mask_before);
+    let_go();
     return p;
 }
 void atf_thread_exit(void *thread)
 {
-    atf_signals_hold(&mask_before);
+    hold();
     bare_thread_exit(thread);
-    atf_signals_free(&mask_before);
+    let_go();
 }
 
 /* What the next atf_enter_slow of this thread takes for its memory. */

@@ -88,6 +88,25 @@ def test_calls_of_a_rich_program_while_signals_come(bench):
     assert ran.plan.header()["filtered"] > 0.9 * told
 
 
+def test_signals_come_after_a_wait_for_the_drain(bench):
+    """FORBIDDEN: a thread that waited for room, and from then on gets no signals."""
+    source = """
+    #include <signal.h>
+    KEEP int leaf(int x) { volatile int y = x; return y + 1; }
+    int main(void) {
+        sigset_t is, want; sigemptyset(&want); sigaddset(&want, SIGUSR2); sigprocmask(SIG_SETMASK, &want, NULL);
+        for (int i = 0; i < 20000; i++) { leaf(i); sigprocmask(SIG_SETMASK, NULL, &is); if (memcmp(&is, &want, 8)) return 7; }
+        return 0;
+    }"""
+    program = bench.build(HEAD + source)
+    ran = bench.run(program, **{**everything(bench, program), "detail_rings": 2, "detail_bytes": 16384})
+    assert (ran.status, ran.err) == (0, "")
+    with ran.trace() as trace:
+        assert trace.check() == [] and sum(row.count for row in trace.top(None)) == 20001
+    (thread,) = json.loads((ran.path / "manifest.json").read_text())["threads"]
+    assert thread["metrics"]["blocked_ns"] > 0, "it never waited"
+
+
 def test_a_full_detail_lane(bench):
     """FORBIDDEN: a record that is lost with its detail, or a detail that nobody counts."""
     source = "KEEP int leaf(int x) { volatile int y = x; return y + 1; } int main(void) { for (int i = 0; i < 60000; i++) leaf(i); return 0; }"

@@ -17,7 +17,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 # What the drain consists of is written down once, for the build.
 DRAIN = ast.literal_eval(re.search(r"^DRAIN = (\(.*\))$", (ROOT / "setup.py").read_text(), re.MULTILINE)[1])
-SOURCES = [ROOT / "tests/native/ring_stress.c", *(ROOT / "_core" / f"{name}.c" for name in ("producer", "joint", *DRAIN))]
+SOURCES = [ROOT / "tests/native/ring_stress.c", *(ROOT / "_core" / f"{name}.c" for name in ("producer", "detail", "joint", *DRAIN))]
 KINDS = {
     "plain": ["-O2", "-g"],
     "tsan": ["-O1", "-g", "-fsanitize=thread"],
