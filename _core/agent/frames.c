@@ -109,7 +109,7 @@ static void ended_by_tail_call(atf_agent_thread *t)
 static uint32_t enter_aside(atf_agent_thread *t, uint64_t *slot, const uint8_t *stub)
 {
     atf_frame *f = NULL;
-    int room = t && t->core.live && atf_recording && !t->finished && t->aside + t->aside_open + 2 <= ATF_KEPT;
+    int room = t && t->core.live && atf_recording && !atf_load_relaxed32(&t->finished) && t->aside + t->aside_open + 2 <= ATF_KEPT;
     if (room && (atf_stub_flags(stub) & STUB_ENTRY_ONLY)) {
         keep(t, ATF_CALL, stub, t->top->depth + 1);
         return 0;

@@ -69,7 +69,7 @@ static int publish(atf_agent_thread *t)
     t->head = ring ? c->head : &no_head;
     *atf_seen(t) = T_SEEN_BIAS - c->gate_seen;
     t->least = atf_agent_wanted.least;
-    return (ring || t->least) && c->live && c->clock_type == ATF_CLOCK_TSC && !t->finished;
+    return (ring || t->least) && c->live && c->clock_type == ATF_CLOCK_TSC && !atf_load_relaxed32(&t->finished);
 }
 
 /* The other way: the fast path counts in the ring's head alone. Nor is anything but the head to be believed when a handler left a
@@ -202,7 +202,7 @@ static void forked(void)
     for (atf_agent_thread *t = atf_block_first(); t; t = t->next) {
         let_go(t);
         t->core.live = 0;
-        if (t != atf_self_block) t->finished = 2;
+        if (t != atf_self_block) atf_store_relaxed32(&t->finished, 2);
     }
     atf_recording = NULL;
     atf_agent_fast = NULL;
@@ -224,7 +224,7 @@ atf_thread *atf_work_ready(atf_agent_thread *t)
 {
     if (!atf_load_acquire32(fork_mark)) forked(); /* by a plain system call: nobody told us */
     if (!__atomic_load_n(&atf_recording, __ATOMIC_ACQUIRE)) atf_child_begin();
-    if (!__atomic_load_n(&atf_recording, __ATOMIC_ACQUIRE) || t->finished) return NULL;
+    if (!__atomic_load_n(&atf_recording, __ATOMIC_ACQUIRE) || atf_load_relaxed32(&t->finished)) return NULL;
     if (t->serial != serial) {
         if (atf_self) atf_self->live = 0;
         t->serial = serial;
