@@ -1,6 +1,7 @@
 """Bodies that no client should send: each gets the error of the contract, in bounded time, and nothing grows."""
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import sys
@@ -75,8 +76,10 @@ def test_a_real_server(root):
                 badbodies.judge(body, status, answer)
         for bytes_sent in HTTP:
             with server.connect() as sock:
-                sock.sendall(bytes_sent)
-                sock.shutdown(1)
+                # A head that is too long is refused before all of it was said; what is on its way then meets a closed connection.
+                with contextlib.suppress(OSError) if len(bytes_sent) > 65536 else contextlib.nullcontext():
+                    sock.sendall(bytes_sent)
+                    sock.shutdown(1)
                 answer = read_answer(sock)
                 assert answer is None or answer[0] < 500, bytes_sent[:100]
         with server.connect() as sock:  # many requests at once on one connection, and nobody reads
