@@ -9,7 +9,7 @@
 extern const uint8_t atf_hot_begin[], atf_hot_enter[], atf_hot_entry_only[], atf_hot_leave[], atf_hot_enter_framed[], atf_hot_literals[], atf_hot_end[];
 extern const uint8_t atf_hot_enter_timed[], atf_hot_leave_timed[], atf_hot_enter_details[], atf_hot_leave_details[];
 #define FASTS 6
-#define SEQUENCES 4
+#define SEQUENCES 6
 extern const uint64_t atf_hot_cs[SEQUENCES][3], atf_hot_offsets[FASTS + SEQUENCES];
 
 /* As the assembly has them. */
@@ -21,7 +21,7 @@ typedef struct atf_literals {
     atf_rseq_cs cs[SEQUENCES];
     uint64_t enter, leave, enter_details, leave_details;
 } atf_literals;
-_Static_assert(sizeof(atf_literals) == 160, "literals");
+_Static_assert(sizeof(atf_literals) == 224, "literals");
 
 /* glibc registers an rseq area for every thread, at a constant distance from the thread pointer. */
 extern const int64_t __rseq_offset __attribute__((weak));

@@ -175,14 +175,14 @@ static int find(atf_agent_thread *t, uint64_t slot, atf_frame *found, int mine)
             return 1;
         }
     if (atf_orphan_take(slot, found)) {
-        if (found->start) found->start = INT64_MAX; /* later than now: its CALL cannot be written here, it counts as too short */
+        if (found->start) found->start = ATF_START_TO_COME; /* later than now: its CALL cannot be written here, it counts as too short */
         return 1;
     }
     for (atf_agent_thread *o = atf_block_first(); o; o = o->next)
         for (atf_frame *f = o == t ? o->bottom : atf_load_acquire32(&o->finished) ? o->bottom : o->top; f > o->bottom; f--)
             if (f->slot == slot) {
                 *found = *f;
-                if (found->start) found->start = INT64_MAX;
+                if (found->start) found->start = ATF_START_TO_COME;
                 return 1;
             }
     return 0;

@@ -21,7 +21,9 @@ atf_hot_enter_timed:
         jmp     .Lenter_slow
 2:      mov     E_DEPTH(%r10), %ecx
         lea     E_SIZE(%r10), %r10
-        mov     %r10, T_TOP(%r11)       /* reserved first, as in atf_hot_enter; until `start` is there nobody writes its CALL */
+        movabs  $ATF_START_TO_COME, %rax /* until its start is there a handler passes it over, and writes what waits below */
+        mov     %rax, E_START(%r10)
+        mov     %r10, T_TOP(%r11)       /* reserved first, as in atf_hot_enter */
         lea     8(%rsp), %rax
         mov     %rax, E_SLOT(%r10)
         mov     8(%rsp), %rax
@@ -30,8 +32,13 @@ atf_hot_enter_timed:
         mov     %rax, E_STUB(%r10)
         lea     1(%rcx), %ecx
         mov     %ecx, E_DEPTH(%r10)
-        TICKS
+.Larm5:
+        lea     .Lcs5(%rip), %rax
+        mov     %rax, %fs:0x7ffffff0
+.Lcs5_start:
+        TICKS                           /* with what a handler wrote behind us: its records are older than this call */
         mov     %rax, E_START(%r10)
+.Lcs5_end:
         RESTORE
         ret
 
@@ -46,8 +53,14 @@ atf_hot_leave_timed:
         jrcxz   2f
 .Lleave_timed_slow:
         jmp     .Lleave_slow
-        /* Shorter than the least: the difference is negative, its top byte all ones. Where `start` is 0 it never is. */
-2:      TICKS
+        /* Shorter than the least: the difference is negative, its top byte all ones. Where `start` is 0 it never is. A handler that
+         * lasts makes this call a long one, and may have written its CALL: hence the sequence, which ends where the frame does. */
+2:
+.Larm6:
+        lea     .Lcs6(%rip), %rax
+        mov     %rax, %fs:0x7ffffff0
+.Lcs6_start:
+        TICKS
         mov     E_START(%r10), %rcx
         not     %rcx
         lea     1(%rax,%rcx), %rcx
@@ -58,17 +71,18 @@ atf_hot_leave_timed:
         movzbl  %cl, %ecx
         jrcxz   3f
         jmp     .Lleave_slow
-3:      lahf
+3:      mov     E_RET(%r10), %rax
+        mov     %rax, (%rsp)
+        lea     -E_SIZE(%r10), %rcx
+        mov     %rcx, T_TOP(%r11)
+.Lcs6_end:
+        lahf
         seto    %al
         incq    T_FILTERED(%r11)        /* one instruction: a handler counts here too */
         add     $127, %al
         sahf
-        mov     E_RET(%r10), %rax
-        mov     %rax, (%rsp)
         movq    $0, E_START(%r10)
         movq    $0, E_SLOT(%r10)
-        lea     -E_SIZE(%r10), %r10
-        mov     %r10, T_TOP(%r11)
         RESTORE
         ret
 

@@ -203,6 +203,12 @@ atf_hot_enter_framed:
         .long   0x53053053
 .Lcs4_abort:
         jmp     .Larm4
+        .long   0x53053053
+.Lcs5_abort:
+        jmp     .Larm5
+        .long   0x53053053
+.Lcs6_abort:
+        jmp     .Larm6
 
         .macro TO_C literal
         lea     -40(%rsp), %rsp
@@ -278,6 +284,8 @@ atf_hot_literals:
 .Lcs2:  .fill   32, 1, 0
 .Lcs3:  .fill   32, 1, 0
 .Lcs4:  .fill   32, 1, 0
+.Lcs5:  .fill   32, 1, 0
+.Lcs6:  .fill   32, 1, 0
 .Lenter_c: .quad 0
 .Lleave_c: .quad 0
 .Lenter_details_c: .quad 0
@@ -292,10 +300,13 @@ atf_hot_cs:
         .quad   .Lcs2_start - atf_hot_begin, .Lcs2_end - atf_hot_begin, .Lcs2_abort - atf_hot_begin
         .quad   .Lcs3_start - atf_hot_begin, .Lcs3_end - atf_hot_begin, .Lcs3_abort - atf_hot_begin
         .quad   .Lcs4_start - atf_hot_begin, .Lcs4_end - atf_hot_begin, .Lcs4_abort - atf_hot_begin
+        .quad   .Lcs5_start - atf_hot_begin, .Lcs5_end - atf_hot_begin, .Lcs5_abort - atf_hot_begin
+        .quad   .Lcs6_start - atf_hot_begin, .Lcs6_end - atf_hot_begin, .Lcs6_abort - atf_hot_begin
         /* the end of each instruction whose last four bytes become an offset from the thread pointer: of the thread's block, of its
          * rseq area's sequence pointer */
 atf_hot_offsets:
         .quad   .Lfast1 - atf_hot_begin, .Lfast2 - atf_hot_begin, .Lfast3 - atf_hot_begin, .Lfast4 - atf_hot_begin, .Lfast5 - atf_hot_begin
         .quad   .Lfast6 - atf_hot_begin
-        .quad   .Lcs1_start - atf_hot_begin, .Lcs2_start - atf_hot_begin, .Lcs3_start - atf_hot_begin, .Lcs4_start - atf_hot_begin
+        .quad   .Lcs1_start - atf_hot_begin, .Lcs2_start - atf_hot_begin, .Lcs3_start - atf_hot_begin, .Lcs4_start - atf_hot_begin, .Lcs5_start - atf_hot_begin
+        .quad   .Lcs6_start - atf_hot_begin
         .section .note.GNU-stack, "", @progbits

@@ -22,6 +22,7 @@
 #define E_DEPTH 24
 #define E_WALL 28
 #define E_START 32
+#define ATF_START_TO_COME 0x7FFFFFFFFFFFFFFF /* in `start`: the call has no time yet; later than everything */
 #define E_SIZE 40
 
 /* A stub: 32 bytes, then the moved instructions. `call enter` pushes stub + STUB_RET_ENTER, by which a stub is known from then on. */

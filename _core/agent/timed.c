@@ -55,7 +55,8 @@ void atf_calls_out(atf_agent_thread *t, uint64_t until)
 {
     atf_frame *f = t->top;
     while (f > t->bottom && f->start) f--;
-    for (f++; f <= t->top && f->start && f->start <= until; f++) {
+    for (f++; f <= t->top; f++) {
+        if (f->start > until || f->start == ATF_START_TO_COME) continue;
         put_call(t, f, f);
         f->start = 0;
     }
