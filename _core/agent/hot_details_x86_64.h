@@ -12,26 +12,7 @@
 
         .balign 64
 atf_hot_enter_timed:
-        SAVE
-        THREAD  5, .Lenter_timed_slow
-        BELOW_TOP 8, .Lenter_timed_slow
-        mov     E_SIZE+E_WALL(%r10), %ecx
-        jrcxz   2f
-.Lenter_timed_slow:
-        jmp     .Lenter_slow
-2:      mov     E_DEPTH(%r10), %ecx
-        lea     E_SIZE(%r10), %r10
-        movabs  $ATF_START_TO_COME, %rax /* until its start is there a handler passes it over, and writes what waits below */
-        mov     %rax, E_START(%r10)
-        mov     %r10, T_TOP(%r11)       /* reserved first, as in atf_hot_enter */
-        lea     8(%rsp), %rax
-        mov     %rax, E_SLOT(%r10)
-        mov     8(%rsp), %rax
-        mov     %rax, E_RET(%r10)
-        mov     (%rsp), %rax
-        mov     %rax, E_STUB(%r10)
-        lea     1(%rcx), %ecx
-        mov     %ecx, E_DEPTH(%r10)
+        NEW_FRAME 5, .Lenter_slow, timed=1
 .Larm5:
         lea     .Lcs5(%rip), %rax
         mov     %rax, %fs:0x7ffffff0

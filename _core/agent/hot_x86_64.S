@@ -92,34 +92,45 @@
 .Lcs\n\()_end:
         .endm
 
-        .balign 64
-atf_hot_begin:
-/* Called by a stub: [rsp] in the stub, [rsp + 8] the function's return address. */
-atf_hot_enter:
+        /* r10: a new frame, filled in; or to `slow`. The return slot stands at \from + 8. */
+        .macro NEW_FRAME n, slow, from=%rsp, timed=0
         SAVE
-        THREAD  1, .Lenter_slow_1
-        BELOW_TOP 8, .Lenter_slow_1
+        THREAD  \n, .Lnew\n\()_slow
+        BELOW_TOP 8, .Lnew\n\()_slow, \from
         mov     E_SIZE+E_WALL(%r10), %ecx
         jrcxz   2f
-.Lenter_slow_1:
-        jmp     .Lenter_slow
-.Lenter_full:
+.Lnew\n\()_slow:
+        jmp     \slow
+        .if \timed == 0
+.Lnew\n\()_full:                          /* no room for its record: as if it had never been */
         movq    $0, E_SLOT(%r10)
         lea     -E_SIZE(%r10), %r10
         mov     %r10, T_TOP(%r11)
-        jmp     .Lenter_slow
+        jmp     \slow
+        .endif
 2:      mov     E_DEPTH(%r10), %ecx
         lea     E_SIZE(%r10), %r10
+        .if \timed
+        movabs  $ATF_START_TO_COME, %rax /* until its start is there a handler passes it over, and writes what waits below */
+        mov     %rax, E_START(%r10)
+        .endif
         mov     %r10, T_TOP(%r11)       /* reserved first: a handler in between pushes above */
-        lea     8(%rsp), %rax
+        lea     8(\from), %rax
         mov     %rax, E_SLOT(%r10)
-        mov     8(%rsp), %rax
+        mov     8(\from), %rax
         mov     %rax, E_RET(%r10)
         mov     (%rsp), %rax
         mov     %rax, E_STUB(%r10)
         lea     1(%rcx), %ecx
         mov     %ecx, E_DEPTH(%r10)
-        RECORD  1, T_CALL, .Lenter_full, E_STUB(%r10), E_DEPTH(%r10)
+        .endm
+
+        .balign 64
+atf_hot_begin:
+/* Called by a stub: [rsp] in the stub, [rsp + 8] the function's return address. */
+atf_hot_enter:
+        NEW_FRAME 1, .Lenter_slow
+        RECORD  1, T_CALL, .Lnew1_full, E_STUB(%r10), E_DEPTH(%r10)
         RESTORE
         ret
 
@@ -163,30 +174,8 @@ atf_hot_entry_only:
         .balign 64
 /* As atf_hot_enter, behind a prologue: the function's return address stands at 8(%rbp). */
 atf_hot_enter_framed:
-        SAVE
-        THREAD  4, .Lframed_slow_1
-        BELOW_TOP 8, .Lframed_slow_1, %rbp
-        mov     E_SIZE+E_WALL(%r10), %ecx
-        jrcxz   2f
-.Lframed_slow_1:
-        jmp     .Lframed_slow
-.Lframed_full:
-        movq    $0, E_SLOT(%r10)
-        lea     -E_SIZE(%r10), %r10
-        mov     %r10, T_TOP(%r11)
-        jmp     .Lframed_slow
-2:      mov     E_DEPTH(%r10), %ecx
-        lea     E_SIZE(%r10), %r10
-        mov     %r10, T_TOP(%r11)
-        lea     8(%rbp), %rax
-        mov     %rax, E_SLOT(%r10)
-        mov     8(%rbp), %rax
-        mov     %rax, E_RET(%r10)
-        mov     (%rsp), %rax
-        mov     %rax, E_STUB(%r10)
-        lea     1(%rcx), %ecx
-        mov     %ecx, E_DEPTH(%r10)
-        RECORD  4, T_CALL, .Lframed_full, E_STUB(%r10), E_DEPTH(%r10)
+        NEW_FRAME 4, .Lframed_slow, %rbp
+        RECORD  4, T_CALL, .Lnew4_full, E_STUB(%r10), E_DEPTH(%r10)
         RESTORE
         ret
 
