@@ -4,14 +4,12 @@ FORBIDDEN, checked in every file that it wrote: what test_native forbids, and a 
 """
 
 import os
-import shutil
-import subprocess
 
 import pytest
-from test_native import CC, DRAIN, ENVIRONMENT, KINDS, ROOT, assert_clean, run
+from native_harness import DRAIN, ROOT, assert_caught, assert_clean, builder, run
 
 AGENT = sorted(path for path in (ROOT / "_core/agent").glob("*.[cS]") if path.stem != "boot")  # boot is the other library
-SOURCES = [ROOT / "tests/native/agent_stress.c", *AGENT, *(ROOT / f"_core/{name}.c" for name in DRAIN)]
+SOURCES = [ROOT / "tests/native/agent_stress.c", *AGENT, *DRAIN]
 
 pytestmark = pytest.mark.skipif(os.uname().sysname != "Linux" or os.uname().machine != "x86_64", reason="there is no agent for this machine")
 
@@ -37,23 +35,8 @@ LONG = {
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory):
-    """harness(kind) → path of the program, built once."""
-    if not shutil.which(CC[0]):
-        pytest.skip("there is no C compiler")
-    place, built = tmp_path_factory.mktemp("agent"), {}
-
-    def build(kind):
-        if kind not in built:
-            command = [*CC, "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Werror", "-fno-strict-aliasing", f"-I{ROOT / '_core'}", *KINDS[kind]]
-            command += ["-DATF_END_ROUNDS=3"] if kind in ("tsan", "broken") else []
-            done = subprocess.run([*command, *map(str, SOURCES), "-pthread", "-o", place / kind], env=ENVIRONMENT, capture_output=True, text=True)
-            if "cannot find" in done.stderr and "san" in done.stderr:
-                pytest.skip(f"this compiler has no sanitizer library: {done.stderr.splitlines()[0]}")
-            assert done.returncode == 0, done.stderr
-            built[kind] = place / kind
-        return built[kind]
-
-    return build
+    short = ["-DATF_END_ROUNDS=3"]
+    return builder(tmp_path_factory.mktemp("agent"), SOURCES, "-std=gnu11", of_kind={"tsan": short, "broken": short})
 
 
 @pytest.mark.parametrize("case", QUICK)
@@ -78,9 +61,7 @@ def test_no_race(harness, tmp_path, case):
 
 @pytest.mark.tsan
 def test_broken_build_is_caught(harness, tmp_path):
-    done = run(harness("broken"), "pace=200 lives=2", tmp_path)
-    assert done.returncode != 0
-    assert "WARNING: ThreadSanitizer: data race" in done.stderr, done.stderr[-2000:]
+    assert_caught(run(harness("broken"), "pace=200 lives=2", tmp_path))
 
 
 def test_addresses(harness, tmp_path):

@@ -5,29 +5,12 @@ that nobody produced; a record that is missing without a GAP in its place; a lin
 one way only; written + lost different from produced; under ``block`` anything lost at all.
 """
 
-import ast
-import os
-import pathlib
 import re
-import shutil
-import subprocess
 
 import pytest
+from native_harness import DRAIN, ROOT, assert_caught, assert_clean, builder, run
 
-ROOT = pathlib.Path(__file__).parents[2]
-# What the drain consists of is written down once, for the build.
-DRAIN = ast.literal_eval(re.search(r"^DRAIN = (\(.*\))$", (ROOT / "setup.py").read_text(), re.MULTILINE)[1])
-SOURCES = [ROOT / "tests/native/ring_stress.c", *(ROOT / "_core" / f"{name}.c" for name in ("producer", "detail", "joint", *DRAIN))]
-KINDS = {
-    "plain": ["-O2", "-g"],
-    "tsan": ["-O1", "-g", "-fsanitize=thread"],
-    "broken": ["-O1", "-g", "-fsanitize=thread", "-DATF_BROKEN"],
-    "asan": ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
-}
-CC = os.environ.get("CC", "cc").split()
-# A preloaded sanitizer (make tsan) is for the interpreter, not for the compiler and not for programs that link their own.
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("LD_PRELOAD", "ASAN_OPTIONS", "UBSAN_OPTIONS")}
-ENVIRONMENT["TSAN_OPTIONS"] = "exitcode=66 halt_on_error=1"
+SOURCES = [ROOT / "tests/native/ring_stress.c", *(ROOT / f"_core/{name}.c" for name in ("producer", "detail", "joint")), *DRAIN]
 
 QUICK = {
     "drop-oldest": "pace=300",
@@ -53,39 +36,7 @@ LONG = {
 
 @pytest.fixture(scope="session")
 def harness(tmp_path_factory):
-    """harness(kind) → path of the program, built once."""
-    if not shutil.which(CC[0]):
-        pytest.skip("there is no C compiler")
-    place, built = tmp_path_factory.mktemp("native"), {}
-
-    def build(kind):
-        if kind not in built:
-            program = place / kind
-            command = [*CC, "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Werror", "-fno-strict-aliasing", f"-I{ROOT / '_core'}", *KINDS[kind]]
-            done = subprocess.run([*command, *map(str, SOURCES), "-pthread", "-o", program], env=ENVIRONMENT, capture_output=True, text=True)
-            if "cannot find" in done.stderr and "san" in done.stderr:
-                pytest.skip(f"this compiler has no sanitizer library: {done.stderr.splitlines()[0]}")
-            assert done.returncode == 0, done.stderr
-            built[kind] = program
-        return built[kind]
-
-    return build
-
-
-def run(program, arguments, tmp_path, timeout=120):
-    fixed = ["setarch", "-R"] if subprocess.run(["setarch", "-R", "true"], capture_output=True).returncode == 0 else []
-    where = tmp_path / "files"
-    where.mkdir()
-    try:
-        return subprocess.run([*fixed, program, where, *arguments.split()], env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout)
-    finally:
-        shutil.rmtree(where)
-
-
-def assert_clean(done):
-    assert done.returncode == 0, done.stderr[-6000:] + done.stdout
-    assert "FORBIDDEN" not in done.stderr and "ThreadSanitizer" not in done.stderr
-    assert re.search(r"checksum [0-9a-f]{16}$", done.stdout.strip())
+    return builder(tmp_path_factory.mktemp("native"), SOURCES, "-std=c11")
 
 
 @pytest.mark.parametrize("case", QUICK)
@@ -109,9 +60,7 @@ def test_no_race(harness, tmp_path, case):
 
 @pytest.mark.tsan
 def test_broken_build_is_caught(harness, tmp_path):
-    """With every release and acquire weakened to relaxed the same run must be reported: the checker sees such mistakes."""
-    done = run(harness("broken"), "pace=200 lives=2", tmp_path)
-    assert done.returncode != 0 and "WARNING: ThreadSanitizer: data race" in done.stderr, done.stderr[-2000:]
+    assert_caught(run(harness("broken"), "pace=200 lives=2", tmp_path))
 
 
 def test_addresses(harness, tmp_path):
