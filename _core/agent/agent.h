@@ -108,8 +108,10 @@ typedef struct atf_arena {
 /* For code in [low, high), with room for `functions` stubs; NULL: no memory near enough. Writable until closed. */
 atf_arena *atf_arena_new(uint64_t low, uint64_t high, uint32_t functions);
 void atf_arena_close(atf_arena *a);
-int atf_in_arena(uint64_t address); /* or in the record path of cyg_x86_64.S */
+extern const uint8_t atf_path_begin[], atf_path_end[]; /* code that stubs or programs lead to and that stands in no arena */
+int atf_in_arena(uint64_t address); /* or in a record path that stands elsewhere */
 int64_t atf_rseq_place(void); /* of a thread's sequence pointer, from its thread pointer */
+uint32_t atf_hot_put(uint8_t *to); /* what all stubs of an arena lead to; its bytes. This, and the next two, each processor has of its own */
 int atf_shadow_stack(void); /* 1: return hooks are not possible in this process */
 
 typedef struct atf_hook {

@@ -38,7 +38,6 @@ _Static_assert(offsetof(atf_cyg_entry, flags) == STUB_FLAGS && offsetof(atf_cyg_
 extern atf_cyg_table *atf_cyg_now;
 extern int64_t atf_cyg_sequence; /* of the thread's rseq area's sequence pointer, from the thread pointer */
 extern void *atf_cyg_next[4];    /* what stood in our place: by slot, enter and exit; by a patched function, enter and exit. NULL: nothing */
-extern const uint8_t atf_cyg_begin[], atf_cyg_end[];
 extern void *atf_profiler_next[2];
 extern void atf_profiler_mcount(void), atf_profiler_fentry(void); /* profiler_x86_64.S */
 extern void atf_cyg_enter(void), atf_cyg_exit(void), atf_cyg_enter_own(void), atf_cyg_exit_own(void);

@@ -21,9 +21,8 @@ static void refuse(atf_module *m, atf_plan_function *f, uint32_t why)
 /* Ours already: a function of a role, or one that an earlier plan hooked. */
 static int agents_own(uint8_t *p)
 {
-    int32_t d;
-    memcpy(&d, p + 1, 4);
-    if (p == loader.address || (*p == 0xE9 && atf_in_arena((uint64_t)(p + 5) + (uint64_t)(int64_t)d))) return 1;
+    uint64_t to = atf_jump_at(p);
+    if (p == loader.address || (to && atf_in_arena(to))) return 1;
     for (uint32_t r = 1; r <= ATF_ROLE_LAST; r++)
         if (own[r].address == p) return 1;
     return atf_trap_own(p);
@@ -36,11 +35,11 @@ static int fits_a_trap(uint32_t why)
     return (int)(those >> why & 1);
 }
 
-/* By an earlier plan: its jump may stand behind an endbr64 or behind the call of a profiler. */
+/* By an earlier plan: its jump may stand behind a landing pad or behind the call of a profiler. */
 static int hooked_before(const atf_plan_function *f, uint8_t *p)
 {
     atf_entry e;
-    if (agents_own(p) || (memcmp(p, "\xF3\x0F\x1E\xFA", 4) == 0 && agents_own(p + 4))) return 1;
+    if (agents_own(p) || (atf_landing(p) && agents_own(p + atf_landing(p)))) return 1;
     return (f->flags & ATF_FN_PROFILED) && atf_entry_find(p, f->size, f->size, 1, &e) == 0 && agents_own(p + e.offset);
 }
 

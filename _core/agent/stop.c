@@ -32,7 +32,7 @@ static void stop_here(int number, siginfo_t *info, void *context)
     ucontext_t *u = context;
     (void)number, (void)info;
     if (atf_load_acquire32(&now.active)) { /* else it came late: nobody waits for it */
-        if (atf_in_arena((uint64_t)u->uc_mcontext.gregs[REG_RIP])) atf_add_acq_rel32(&now.inside, 1);
+        if (atf_in_arena(ATF_PC(u))) atf_add_acq_rel32(&now.inside, 1);
         atf_add_acq_rel32(&now.arrived, 1);
         while (!atf_load_acquire32(&now.release)) atf_call(SYS_futex, (long)&now.release, FUTEX_WAIT_PRIVATE, 0, 0, 0, 0);
         if (now.going) now.going(u);

@@ -11,7 +11,7 @@ typedef int (*trace_function)(void *context, void *argument);
 static uint8_t *original[ATF_ROLE_LAST + 1];
 
 /* Frames above our own. Our own return slot does not count: at a catch it is the very slot of the callee that threw. */
-#define ABOVE ((uint64_t)(uintptr_t)__builtin_frame_address(0) + 16)
+#define ABOVE ATF_OWN_CFA
 
 static int raise_exception(void *exception)
 {
@@ -80,13 +80,8 @@ static void *begin_catch(void *exception)
  * before the one that is set holds it in libgcc's contexts; code that is not libgcc's own gives 0. */
 static uint64_t cfa_of(const void *context)
 {
-    static const uint8_t endbr[] = {0xF3, 0x0F, 0x1E, 0xFA}, set[] = {0x48, 0x89, 0xB7}; /* mov %rsi, offset(%rdi) */
-    const uint8_t *code = original[ATF_ROLE_SET_IP];
-    uint32_t offset;
-    if (memcmp(code, endbr, sizeof endbr) == 0) code += sizeof endbr;
-    if (memcmp(code, set, sizeof set) != 0) return 0;
-    memcpy(&offset, code + sizeof set, 4);
-    return offset == 0x98 ? *(const uint64_t *)((const char *)context + offset - 8) : 0;
+    uint32_t offset = atf_context_ra(original[ATF_ROLE_SET_IP]);
+    return offset ? *(const uint64_t *)((const char *)context + offset - 8) : 0;
 }
 
 static void set_ip(void *context, uint64_t address)

@@ -10,7 +10,8 @@ import subprocess
 import pytest
 from test_native import CC, DRAIN, ENVIRONMENT, KINDS, ROOT, assert_clean, run
 
-AGENT = sorted(path for path in (ROOT / "_core/agent").glob("*.[cS]") if path.stem != "boot")  # boot is the other library
+PLACE = ROOT / "_core/agent"
+AGENT = sorted(path for path in [*PLACE.glob("*.c"), *PLACE.glob("x86_64/*.[cS]")] if path.stem != "boot")  # boot is the other library
 SOURCES = [ROOT / "tests/native/agent_stress.c", *AGENT, *(ROOT / f"_core/{name}.c" for name in DRAIN)]
 
 pytestmark = pytest.mark.skipif(os.uname().sysname != "Linux" or os.uname().machine != "x86_64", reason="there is no agent for this machine")
