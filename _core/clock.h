@@ -40,6 +40,16 @@ static inline uint32_t atf_clock_detect(void)
     return ATF_CLOCK_GETTIME;
 }
 
+/* Whether this build can read such a clock: who attaches a session of another machine's processor cannot. */
+static inline int atf_clock_readable(uint32_t clock_type)
+{
+#if defined(__x86_64__)
+    return clock_type == ATF_CLOCK_TSC || clock_type == ATF_CLOCK_GETTIME;
+#else
+    return clock_type == ATF_CLOCK_GETTIME;
+#endif
+}
+
 /* The narrowest of several tries: BOOTTIME is read between two reads of the ticks. */
 static inline atf_anchor atf_anchor_now(uint32_t clock_type)
 {

@@ -47,8 +47,11 @@ def format(
     spare_bytes: int = 2097152,
     global_cells: int = 16384,
     names_bytes: int = 16777216,
+    clock: str | None = None,
 ) -> None:
     """Lay out three zeroed, writable buffers for a new session of process ``pid`` (started ``start`` clock ticks after boot).
+
+    ``clock``: ``"clock_gettime"`` for a process that cannot read this machine's counter; None: the fastest clock here.
 
     SegmentError when a buffer is smaller than ``sizes`` says; UsageError for an unknown policy.
     """

@@ -87,11 +87,13 @@ static int attach(atf_plan *p)
         error = error || !atf_segment_good(attached[i], kinds[i], bytes[i]);
     }
     if (!error && !atf_session_good(attached[1], attached[2], bytes[1], bytes[2])) error = 1;
+    int foreign = !error && !atf_clock_readable(((const atf_control *)attached[0])->clock_type);
+    error = error || foreign;
     for (int i = 0; i < 3 && error; i++) {
         if (attached[i]) shmdt(attached[i]);
         attached[i] = NULL;
     }
-    if (error) return ATF_PLAN_E_SEGMENTS;
+    if (error) return foreign ? ATF_PLAN_E_CPU : ATF_PLAN_E_SEGMENTS;
     memcpy(attached_ids, ids, sizeof ids);
     return atf_agent_record_begin(attached[0], attached[1], attached[2]);
 }

@@ -87,7 +87,7 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
             flags |= ATF_FN_TRAP;
             why = (uint32_t)atf_trap_why(m->low, m->high);
             if (!why) why = (uint32_t)atf_stub_build(arena, (uint8_t *)at, f->size, f->size, f->function_id, flags, NULL, &m->hooks[i]);
-            if (!why && !atf_trap_put((uint8_t *)at, m->hooks[i].stub)) why = ATF_WHY_REACH;
+            if (!why && !atf_trap_put(m->hooks[i].address, m->hooks[i].stub)) why = ATF_WHY_REACH;
         }
         if (why) {
             refuse(m, f, why);
