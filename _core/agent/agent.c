@@ -172,7 +172,7 @@ static int restore_held(atf_held *h)
         atf_cyg_restore(m, there);
         for (uint32_t i = 0; i < m->at->function_count && there; i++) {
             uint32_t role = m->hooks[i].active ? ATF_FN_ROLE(m->hooks[i].function->flags) : ATF_ROLE_BEGIN_CATCH;
-            if (!role || role >= ATF_ROLE_CYG_ENTER) h->list[h->n++] = &m->hooks[i];
+            if (!role || ATF_ROLE_REPORTS(role)) h->list[h->n++] = &m->hooks[i];
         }
     }
     qsort(h->list, h->n, sizeof *h->list, atf_hooks_by_address);

@@ -62,6 +62,8 @@ void atf_agent_frames_back(uint64_t above);  /* gives return addresses of this s
 void atf_agent_frames_again(uint64_t above); /* takes them again; frames up to `above`, the caller's own slot, ended by an exception */
 void atf_agent_frames_land(uint64_t cfa); /* the unwinder lands in the frame that called down to `cfa`: what is below ended, the rest is taken again */
 
+uint64_t atf_agent_returns_to(uint64_t slot, uint64_t ours); /* where the frame there returns to, whose function was given `ours`; 0: unknown */
+
 /* The shadow stack, for cyg.c and profiler.c. A reported frame is no return address of ours. */
 uint32_t atf_frame_reported(const atf_frame *f);
 void atf_frame_pop(atf_agent_thread *t);

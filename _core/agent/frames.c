@@ -239,6 +239,22 @@ static void each_frame(uint64_t above, void (*each)(atf_frame *f))
     if (!at_home(t, above)) atf_orphan_each(above + 1, high, each);
 }
 
+uint64_t atf_agent_returns_to(uint64_t slot, uint64_t address)
+{
+    atf_agent_thread *t = atf_self_block;
+    atf_frame away;
+    for (atf_frame *f = t ? t->top : NULL; t && f > t->bottom; f--)
+        if (f->slot == slot && f->stub && ours(f) == address) return f->ret;
+    if (atf_orphan_take(slot, &away)) {
+        atf_orphan_put(&away);
+        if (ours(&away) == address) return away.ret;
+    }
+    for (atf_agent_thread *o = atf_block_first(); o; o = o->next)
+        for (atf_frame *f = o == t || atf_load_acquire32(&o->finished) ? o->bottom : o->top; f > o->bottom; f--)
+            if (f->slot == slot && f->stub && ours(f) == address) return f->ret;
+    return 0;
+}
+
 void atf_agent_frames_back(uint64_t above)
 {
     int mine = atf_work_begin(above), error = atf_error_now();

@@ -8,7 +8,7 @@
 
 pthread_mutex_t atf_agent_lock = PTHREAD_MUTEX_INITIALIZER;
 atf_module *atf_modules;
-static atf_hook own[ATF_ROLE_LAST + 1]; /* functions of roles, found by the agent; and the loader's notification */
+static atf_hook own[ATF_ROLE_COUNT]; /* functions of roles, found by the agent; and the loader's notification */
 static atf_hook loader;
 static int looked, missed, late; /* late: the loader has mapped something and not relocated it yet */
 
@@ -23,7 +23,7 @@ static int agents_own(uint8_t *p)
 {
     uint64_t to = atf_jump_at(p);
     if (p == loader.address || (to && atf_in_arena(to))) return 1;
-    for (uint32_t r = 1; r <= ATF_ROLE_LAST; r++)
+    for (uint32_t r = 1; r < ATF_ROLE_COUNT; r++)
         if (own[r].address == p) return 1;
     return atf_trap_own(p);
 }
@@ -66,7 +66,7 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         if (f->state == ATF_FN_WAITING) m->plan->waiting--;
         else if (f->state == ATF_FN_HOOKED || f->state == ATF_FN_HOOKED_ENTRY || f->state == ATF_FN_HOOKED_TRAP) m->plan->hooked--;
         else if (f->state == ATF_FN_REFUSED) m->plan->refused--;
-        if (role >= ATF_ROLE_CYG_ENTER || (reports && atf_cyg_traced(m, f))) {
+        if (ATF_ROLE_REPORTS(role) || (reports && atf_cyg_traced(m, f))) {
             if (m->hooks[i].stub) m->hooks[i].function = f, list[n++] = &m->hooks[i];
             f->state = role && !m->hooks[i].stub ? ATF_FN_REFUSED : ATF_FN_HOOKED, f->reason = ATF_WHY_NONE;
             if (!role) f->flags = (f->flags & 0x00FFFFFFu) | (uint32_t)ATF_WAY_CYG << 24, m->plan->hooked++;
@@ -146,6 +146,7 @@ static uint32_t take_roles(atf_hook **list, uint32_t first, uint32_t last)
 static uint32_t take_own(atf_hook **list)
 {
     uint32_t n = take_roles(list, 1, atf_exec_followed() ? ATF_ROLE_LAST : ATF_ROLE_SET_IP);
+    if (!ATF_SLOTS_HOLD) n += take_roles(list + n, ATF_ROLE_FIND_FDE, ATF_ROLE_FIND_FDE);
     if (!loader.stub) {
         ElfW(Addr) brk = _r_debug.r_brk;
         if (brk && take((uint8_t *)brk, 1, loader_changed, &loader)) list[n++] = &loader;
@@ -155,7 +156,7 @@ static uint32_t take_own(atf_hook **list)
 
 uint32_t atf_hooks_most(void)
 {
-    uint32_t most = ATF_ROLE_LAST + 2 + TRAP_OWN_MOST;
+    uint32_t most = ATF_ROLE_COUNT + 2 + TRAP_OWN_MOST;
     for (atf_module *m = atf_modules; m; m = m->next) most += m->at->function_count;
     return most;
 }
