@@ -16,7 +16,7 @@ from agent_bench import AGENT, NEVER, Bench, Module
 
 PREFIX, QEMU, ROOT = "aarch64-linux-gnu-", "qemu-aarch64", "/usr/aarch64-linux-gnu"
 FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror"]
-FLAGS += ["-mgeneral-regs-only", "-fno-tree-loop-distribute-patterns", "-fno-stack-protector", "-mbranch-protection=none", "-mno-outline-atomics"]
+FLAGS += ["-mgeneral-regs-only", "-fno-tree-loop-distribute-patterns", "-fno-stack-protector", "-mbranch-protection=none", "-mno-outline-atomics", "-DATF_DEAF_MOST=1"]
 MISSING = [tool for tool in (PREFIX + "gcc", PREFIX + "g++", PREFIX + "nm", QEMU) if not shutil.which(tool)]
 
 
