@@ -149,7 +149,7 @@ static uint32_t take_own(atf_hook **list)
     if (!ATF_SLOTS_HOLD) n += take_roles(list + n, ATF_ROLE_FIND_FDE, ATF_ROLE_FIND_FDE);
     if (!loader.stub) {
         ElfW(Addr) brk = _r_debug.r_brk;
-        if (brk && take((uint8_t *)brk, 1, loader_changed, &loader)) list[n++] = &loader;
+        if (brk && take((uint8_t *)brk, atf_least_bytes((const uint8_t *)brk), loader_changed, &loader)) list[n++] = &loader;
     }
     return n;
 }

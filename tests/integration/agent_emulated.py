@@ -36,6 +36,8 @@ def symbols(path, dynamic=False):
 class Emulated(Bench):
     """As Bench, for programs of the other processor."""
 
+    clock = "clock_gettime"
+
     def __init__(self, path, library, cpu=None):
         super().__init__(path)
         self.library, self.cpu = library, cpu
@@ -59,7 +61,7 @@ class Emulated(Bench):
 
     @contextlib.contextmanager
     def session(self, modules, flags=0, **options):
-        with super().session(modules, flags, clock="clock_gettime", **options) as session:
+        with super().session(modules, flags, clock=self.clock, **options) as session:
             yield session
 
     def preloaded(self, plan):

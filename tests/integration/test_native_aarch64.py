@@ -1,6 +1,7 @@
 """The native agent for aarch64, cross-compiled and run with its targets under user emulation: programs do what they do without it, and the
 trace says what they say of themselves. Nothing here was seen on such a processor."""
 
+import re
 import shutil
 import subprocess
 import time
@@ -101,7 +102,7 @@ def test_attach_and_detach_under_load(bench, traps):
 def test_entry_only(bench):
     source = HEAD + 'KEEP int leaf(int x) { asm volatile(""); return x + 1; }\nKEEP int mid(int x) { return leaf(x) + leaf(x + 1); }\nint main(void) { int s = 0; for (int i = 0; i < 50; i++) s += mid(i); printf("%d\\n", s); return 0; }\n'
     program = bench.build(source)
-    ran = bench.run(program, flags=ENTRY_ONLY)
+    ran = bench.run(program, only={"leaf", "mid", "main"}, flags=ENTRY_ONLY)
     assert (ran.status, ran.out) == bench.plain(program)[:2]
     assert ran.calls() == {"leaf": 100, "mid": 50, "main": 1}
     with ran.trace() as trace:
@@ -126,3 +127,120 @@ def test_a_library_with_exceptions_comes_late(bench):
     assert ran.calls() == {"host": 100, "guarded": 100, "_Z7throweri": 100, "main": 1}
     with ran.trace() as trace:
         assert len(list(trace.events(kind="exception"))) == 50
+
+
+@pytest.mark.parametrize("name", ["values", "throw", "tree_of_cleanups"])
+def test_every_detail_then_only_long_calls(bench, name):
+    texts = C | CXX
+    source = HEAD + texts[name] if name in texts else GUARDS + SHAPES_CXX[name]
+    program = bench.build(source, cxx=name not in C, flags=["-std=c++20"] if name not in C else [])
+    rich = {"flags": ARGS | BACKTRACE, "stack_bytes": 32, "detail_rings": 4, "detail_bytes": 4 << 20}
+    whole = bench.run(program, modules=bench.modules(program, flags=All(DETAILS)), **rich)
+    assert (whole.status, plainly(whole.out), whole.err) == (0, plainly(bench.plain(program)[1]), "")
+    with whole.trace() as trace:
+        assert trace.check() == []
+        assert all(event.has_detail for event in trace.events(kind="call", limit=3000))
+    ran = bench.run(program, modules=bench.modules(program, flags=All(TIMED)), min_duration_ns=20_000)
+    assert (ran.status, plainly(ran.out)) == (0, plainly(whole.out))
+    assert sum(ran.calls().values()) + ran.plan.header()["filtered"] == sum(whole.calls().values())
+
+
+def test_a_coroutine_that_was_switched_away(bench):
+    program = bench.build(HEAD + SWITCHED)
+    modules = bench.modules(program, flags=All(DETAILS | TIMED))
+    ran = bench.run(program, modules=modules, flags=ARGS | BACKTRACE, min_duration_ns=20_000_000, detail_rings=4, detail_bytes=1 << 20)
+    assert (ran.status, ran.out, ran.err) == (0, "done\n", "") and ran.plan.header()["orphans"] == 1
+
+
+# A function for each instruction that is not the same elsewhere; all of them return 7 with x0 = 7, sp and every other register as before.
+MOVED = {
+    "adr_first": "adr x9, 1f; 1: ldr w9, [x9]; ldr w10, 1b; cmp w9, w10; cset w9, eq; mul w0, w0, w9; ret",
+    "adrp_first": "adrp x9, word; ldr w9, [x9, :lo12:word]; sub w0, w9, #93; ret",
+    "ldr_w": "ldr w9, 2f; sub w0, w9, #93; ret; 2: .word 100",
+    "ldr_x": "ldr x9, 2f; sub x0, x9, #93; ret; .p2align 3; 2: .quad 100",
+    "ldrsw_x": "ldrsw x9, 2f; add x0, x9, #107; ret; 2: .word -100",
+    "ldr_s": "ldr s16, 2f; fmov w9, s16; sub w0, w9, #93; ret; 2: .word 100",
+    "ldr_d": "ldr d16, 2f; fmov x9, d16; sub x0, x9, #93; ret; .p2align 3; 2: .quad 100",
+    "ldr_q": "ldr q16, 2f; mov x9, v16.d[1]; sub x0, x9, #93; ret; .p2align 4; 2: .quad 1, 100",
+    "prefetch": "prfm pldl1keep, 2f; ret; 2: .word 0",
+    "condition": "b.eq 2f; mov x0, #0; 2: ret",
+    "condition_not": "b.ne 2f; ret; 2: mov x0, #0; ret",
+    "zero": "cbz x0, 2f; ret; 2: mov x0, #1; ret",
+    "not_zero": "cbnz w0, 2f; mov x0, #1; 2: ret",
+    "bit": "tbz x0, #40, 2f; mov x0, #1; 2: ret",
+    "bit_set": "tbnz w0, #2, 2f; mov x0, #1; 2: ret",
+    "jump": "b 2f; udf #0; 2: ret",
+    "jump_away": "b elsewhere",
+    "plain": "add x0, x0, #1; sub x0, x0, #1; ret",
+    "only_ret": "ret",
+    "landing": "bti c; ret",
+    "landing_far": "hint #38; cbnz x0, 2f; mov x0, #1; 2: ret",
+    "signs": "paciasp; stp x29, x30, [sp, #-16]!; bl elsewhere; ldp x29, x30, [sp], #16; autiasp; ret",
+    "signs_and_leaves": "paciasp; autiasp; ret",
+    "patchable": "nop; nop; ret",
+    "keeps_link": "mov x9, x30; mov x10, x30; cmp x9, x10; cset x9, eq; mul x0, x0, x9; ret",
+}
+REFUSED = {"loops": ("subs x9, x9, #1; b.hi loops; ret", "jump back"), "behind": ("bti c; 2: subs x9, x9, #1; b.hi 2b; ret", "jump back"), "no_code": ("udf #0", "instruction")}
+CALLS_FIRST = "bl elsewhere; mov x0, #7; br x19"
+ASSEMBLY = "".join(f".p2align 2\n.globl {n}\n.type {n}, %function\n{n}: {code}\n.size {n}, .-{n}\n" for n, code in {**MOVED, "elsewhere": "ret", **{n: c for n, (c, _) in REFUSED.items()}}.items())
+CHECKS = r"""
+long touch(long (*f)(long));
+asm(".text\n.globl touch\ntouch: stp x29, x30, [sp, #-128]!; stp x19, x20, [sp, #16]; stp x21, x22, [sp, #32]; stp d8, d9, [sp, #48]\n"
+    "mov x19, x0; mov x20, sp; mov x0, #7\n"
+    "mov x1, #101; mov x2, #102; mov x3, #103; mov x4, #104; mov x5, #105; mov x6, #106; mov x7, #107; mov x8, #108; mov x9, #3; mov x11, #111; mov x12, #112; mov x13, #113; mov x14, #114; mov x15, #115; mov x18, #118\n"
+    "fmov d0, #1.0; fmov d1, #2.0; fmov d7, #3.0; fmov d31, #4.0; cmp x0, #7\n"
+    "blr x19\n"
+    "cset x21, eq; mov x9, sp; cmp x9, x20; b.ne 1f; cmp x1, #101; mov x9, #102; ccmp x2, x9, #0, eq; mov x9, #103; ccmp x3, x9, #0, eq; mov x9, #104; ccmp x4, x9, #0, eq; mov x9, #105; ccmp x5, x9, #0, eq\n"
+    "mov x9, #106; ccmp x6, x9, #0, eq; mov x9, #107; ccmp x7, x9, #0, eq; mov x9, #108; ccmp x8, x9, #0, eq; mov x9, #111; ccmp x11, x9, #0, eq; mov x9, #112; ccmp x12, x9, #0, eq; mov x9, #113; ccmp x13, x9, #0, eq\n"
+    "mov x9, #114; ccmp x14, x9, #0, eq; mov x9, #115; ccmp x15, x9, #0, eq; mov x9, #118; ccmp x18, x9, #0, eq; b.ne 1f\n"
+    "fmov d16, #1.0; fcmp d0, d16; b.ne 1f; fmov d16, #2.0; fcmp d1, d16; b.ne 1f; fmov d16, #3.0; fcmp d7, d16; b.ne 1f; fmov d16, #4.0; fcmp d31, d16; b.ne 1f; b 2f\n"
+    "1: mov x0, #-1\n2: ldp d8, d9, [sp, #48]; ldp x21, x22, [sp, #32]; ldp x19, x20, [sp, #16]; ldp x29, x30, [sp], #128; ret");
+"""
+
+
+def test_first_instructions(bench):
+    """FORBIDDEN: another value, another register or another flag than without the agent."""
+    names = [*MOVED, "loops", "behind"]
+    calls = "".join(f'    for (int i = 0; i < 3; i++) printf("{name} %ld\\n", touch({name}));\n' for name in names)
+    source = HEAD + "const int word = 100;\n" + "".join(f"long {name}(long);\n" for name in names) + CHECKS + "int main(void) {\n" + calls + "    return 0; }\n"
+    text = bench.path / "moved.s"
+    text.write_text(".arch armv8.5-a\n.text\n" + ASSEMBLY)
+    program = bench.build(source, flags=[str(text)])
+    assert sum(line.endswith(" 7") for line in bench.plain(program)[1].splitlines()) == 3 * len(names)
+    ran = bench.run(program, only={*MOVED, *REFUSED, "elsewhere", "main"})
+    assert (ran.status, ran.out, ran.err) == bench.plain(program)
+    assert ran.plan.refused() == {name: why for name, (_, why) in REFUSED.items()}
+    assert ran.calls() == {**dict.fromkeys(MOVED, 3), "elsewhere": 6, "main": 1}
+    rich = {"flags": ARGS | BACKTRACE | 64, "stack_bytes": 32, "detail_rings": 4, "detail_bytes": 1 << 20}
+    for flags in (All(DETAILS), All(32), All(TIMED)):
+        modules = bench.modules(program, {*MOVED, "main"}, flags)
+        ran = bench.run(program, modules=modules, **rich, min_duration_ns=1 if flags["all"] == TIMED else 0)
+        assert (ran.status, ran.out, ran.err) == bench.plain(program)
+        assert ran.plan.traps() == (len(modules[0].functions) if flags["all"] == 32 else 0)
+        assert ran.calls() == {**dict.fromkeys(MOVED, 3), "main": 1}
+
+
+def test_pages_that_want_landing_pads(bench):
+    """Indirect calls of hooked functions pass where the processor checks where they lead."""
+    program = bench.build(GUARDS + SHAPES_CXX["virtual_calls"], cxx=True, flags=["-std=c++20", PROTECTED, "-Wl,-z,force-bti", "-Wl,--no-warnings"])
+    check(bench, program)
+
+
+def test_a_clock_that_it_cannot_read(bench):
+    """FORBIDDEN: times of another machine's counter."""
+    program = bench.build("int main(void) { return 7; }")
+    bench.clock = None
+    with bench.session(bench.modules(program)) as (segments, plan, _, _):
+        if segments.segments.info["clock"] != "tsc":
+            pytest.skip("this machine's own clock is the common one")
+        done = subprocess.run([*bench.emulator(bench.preloaded(plan)), program], capture_output=True, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (7, b"", b"")
+    assert (plan.header()["state"], plan.header()["error"]) == ("failed", 5)
+
+
+def test_no_vector_register_is_written(library):
+    """What a program keeps there is its own. They are stored for details, and that is all."""
+    text = subprocess.run([PREFIX + "objdump", "-d", "--no-show-raw-insn", library], capture_output=True, text=True, check=True).stdout
+    rows = [line.split("\t")[1:] for line in text.splitlines() if line.count("\t") >= 2]
+    found = [row for row in rows if re.search(r"(?<![\w<+.])[vqdsbhz](?:[12]?\d|3[01])\b", row[1].split("//")[0].split("<")[0])]
+    assert len(rows) > 5000 and len(found) == 8 and all(row[0].strip() == "stp" for row in found), found

@@ -112,6 +112,9 @@ static inline uint32_t atf_landing(const uint8_t *p)
     return word == 0xD503245F || word == 0xD503249F || word == 0xD50324DF ? 4 : 0;
 }
 
+/* Of a function that does nothing. */
+static inline uint32_t atf_least_bytes(const uint8_t *p) { return 4 + atf_landing(p); }
+
 /* The offset of `ra` in libgcc's contexts, from the code of _Unwind_SetIP: str x1, [x0, #offset]. 0: another's. */
 static inline uint32_t atf_context_ra(const uint8_t *code)
 {

@@ -50,7 +50,7 @@ int atf_stub_build(atf_arena *a, uint8_t *start, uint32_t size, uint32_t room, u
 {
     uint8_t *s = a->at, *hot = a->start;
     if (s + ATF_STUB_MOST > a->end - sizeof(atf_arena)) return ATF_WHY_REACH;
-    if (size < 4 || room < 8) return ATF_WHY_SHORT;
+    if (size < 4 || room < 4) return ATF_WHY_SHORT;
     uint32_t offset = atf_landing(start);
     if (size < offset + 4) return ATF_WHY_SHORT;
     uint8_t *code = start + offset;

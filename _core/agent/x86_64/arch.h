@@ -80,6 +80,9 @@ static inline uint64_t atf_jump_at(const uint8_t *p)
 /* The bytes at a function's start that an indirect call must find. */
 static inline uint32_t atf_landing(const uint8_t *p) { return __builtin_memcmp(p, "\xF3\x0F\x1E\xFA", 4) == 0 ? 4 : 0; } /* endbr64 */
 
+/* Of a function that does nothing. */
+static inline uint32_t atf_least_bytes(const uint8_t *p) { return (void)p, 1; }
+
 /* The offset of `ra` in libgcc's contexts, from the code of _Unwind_SetIP: mov %rsi, offset(%rdi). 0: another's. */
 static inline uint32_t atf_context_ra(const uint8_t *code)
 {
