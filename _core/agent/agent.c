@@ -87,7 +87,8 @@ static int attach(atf_plan *p)
         error = error || !atf_segment_good(attached[i], kinds[i], bytes[i]);
     }
     if (!error && !atf_session_good(attached[1], attached[2], bytes[1], bytes[2])) error = 1;
-    int foreign = !error && !atf_clock_readable(((const atf_control *)attached[0])->clock_type);
+    const atf_control *c = attached[0];
+    int foreign = !error && !atf_clock_readable(c->clock_type, c->ticks_per_second);
     error = error || foreign;
     for (int i = 0; i < 3 && error; i++) {
         if (attached[i]) shmdt(attached[i]);

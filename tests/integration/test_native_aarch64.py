@@ -19,6 +19,9 @@ from agent_shapes_cxx import GUARDS
 from test_agent_attach import BUSY, HOSTS, LOADS, MANY, PLUGIN, THROWS, Talk
 from test_agent_details import ARGS, BACKTRACE, DETAILS, SWITCHED, TIMED, All
 
+from atf.native import plan as plan_file
+from atf.native.modules import choose_modules
+
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"to compile and to emulate programs for aarch64 needs {', '.join(MISSING)}")
 
 # Signs return addresses and begins with landing pads, or neither.
@@ -244,3 +247,25 @@ def test_no_vector_register_is_written(library):
     rows = [line.split("\t")[1:] for line in text.splitlines() if line.count("\t") >= 2]
     found = [row for row in rows if re.search(r"(?<![\w<+.])[vqdsbhz](?:[12]?\d|3[01])\b", row[1].split("//")[0].split("<")[0])]
     assert len(rows) > 5000 and len(found) == 8 and all(row[0].strip() == "stp" for row in found), found
+
+
+@pytest.mark.parametrize("linked", [(), ("-static-libgcc", "-static-libstdc++")])
+def test_everything_that_the_controller_lists(bench, linked):
+    """All functions of a program, an unwinder and the standard library among them where they are linked in."""
+    program = bench.build(GUARDS + SHAPES_CXX["tree_of_exceptions"], cxx=True, flags=[*linked, PROTECTED])
+    listed = choose_modules(str(program), [])
+    assert any(one.role == 13 for module in listed for one in module.chosen) == bool(linked)
+    with bench.session([]) as (segments, plan, take_in, gatherer):
+        plan = plan_file.Plan(str(bench.out / "listed"), listed, segments.ids)
+        process = subprocess.Popen([*bench.emulator(bench.preloaded(plan)), program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        take_in(process.pid)
+        out, err = process.communicate(timeout=60)
+        while gatherer.live:
+            gatherer.poll()
+        refused = [(name, why) for _, name, why in plan.refused()]
+        hooked = plan.value("hooked")
+    plain = bench.plain(program)
+    assert (process.returncode, out, err) == plain
+    told = sum(line.startswith(("<", ">", "!")) for line in out.splitlines())
+    assert bench.taken.source.totals["events"] >= told > 5000
+    assert hooked >= 0.95 * sum(len(module.chosen) for module in listed), refused
