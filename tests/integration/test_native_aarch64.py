@@ -1,16 +1,18 @@
 """The native agent for aarch64, cross-compiled and run with its targets under user emulation: programs do what they do without it, and the
 trace says what they say of themselves. Nothing here was seen on such a processor."""
 
+import json
 import re
 import shutil
 import subprocess
 import time
 
 import agent_emulated
+import native_values
 import pytest
 from agent_bench import ENTRY_ONLY, LIVE, Module
 from agent_check import check, plainly
-from agent_emulated import MISSING, PREFIX, QEMU, Emulated, symbols
+from agent_emulated import MISSING, PREFIX, Emulated, symbols
 from agent_programs import CXX, HEAD, C
 from agent_shapes import GCC, TREE
 from agent_shapes import C as SHAPES
@@ -18,9 +20,11 @@ from agent_shapes_cxx import CXX as SHAPES_CXX
 from agent_shapes_cxx import GUARDS
 from test_agent_attach import BUSY, HOSTS, LOADS, MANY, PLUGIN, THROWS, Talk
 from test_agent_details import ARGS, BACKTRACE, DETAILS, SWITCHED, TIMED, All
+from test_native_details import compare
 
 from atf.native import plan as plan_file
 from atf.native.modules import choose_modules
+from atf.native.signatures import Signatures
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"to compile and to emulate programs for aarch64 needs {', '.join(MISSING)}")
 
@@ -269,3 +273,28 @@ def test_everything_that_the_controller_lists(bench, linked):
     told = sum(line.startswith(("<", ">", "!")) for line in out.splitlines())
     assert bench.taken.source.totals["events"] >= told > 5000
     assert hooked >= 0.95 * sum(len(module.chosen) for module in listed), refused
+
+
+def test_arguments_and_results(bench):
+    """By their types, as the calling convention places them. The drain is this machine's, and says so in the files: that is put right first."""
+    pytest.importorskip("elftools")
+    program = bench.build(native_values.C)
+    modules = bench.modules(program, flags=All(DETAILS))
+    ran = bench.run(program, modules=modules, flags=ARGS, stack_bytes=64, detail_rings=4, detail_bytes=1 << 20)
+    assert (ran.status, ran.out, ran.err) == bench.plain(program)
+    for file in ran.path.rglob("*.atf"):
+        content = bytearray(file.read_bytes())
+        content[6] = 2
+        file.write_bytes(content)
+    path, functions = ran.path / "manifest.json", modules[0].functions
+    manifest = json.loads(path.read_text())
+    known = Signatures(str(program)).of([vaddr for vaddr, _ in functions.values()])
+    for symbol in manifest["symbols"]:
+        symbol.update(known.get(functions.get(symbol["name"], (0, 0))[0], {}))
+    path.write_text(json.dumps(manifest))
+    halves, huge = dict(native_values.C_SAYS["halves"][0]), dict(native_values.C_SAYS["huge"][0])
+    halves["l"], huge["b"] = "…", "at 0x"  # 16 bytes in one register; a copy, by its address
+    changed = {"halves": (halves, native_values.C_SAYS["halves"][1]), "huge": (huge, "…"), "longer": ({"v": "…"}, "…")}
+    with ran.trace() as trace:
+        assert trace.check() == []
+        compare(trace, {**native_values.C_SAYS, **changed})
