@@ -195,11 +195,11 @@ CHECKS = r"""
 long touch(long (*f)(long));
 asm(".text\n.globl touch\ntouch: stp x29, x30, [sp, #-128]!; stp x19, x20, [sp, #16]; stp x21, x22, [sp, #32]; str x23, [sp, #64]; stp d8, d9, [sp, #48]\n"
     "mov x19, x0; mov x20, sp; mov x0, #7\n"
-    "mov x1, #101; mov x2, #102; mov x3, #103; mov x4, #104; mov x5, #105; mov x6, #106; mov x7, #107; mov x8, #108; mov x9, #3; mov x11, #111; mov x12, #112; mov x13, #113; mov x14, #114; mov x15, #115; mov x18, #118\n"
+    "mov x1, #101; mov x2, #102; mov x3, #103; mov x4, #104; mov x5, #105; mov x6, #106; mov x7, #107; mov x8, #108; mov x9, #3; mov x11, #111; mov x12, #112; mov x13, #113; mov x14, #114; mov x15, #115; mov x16, #116; mov x17, #117; mov x18, #118\n"
     "fmov d0, #1.0; fmov d1, #2.0; fmov d7, #3.0; fmov d31, #4.0; cmp x0, #7\n"
     "adr x22, 3f; adrp x23, elsewhere; add x23, x23, :lo12:elsewhere; blr x19\n3: cset x21, eq; mov x9, sp; cmp x9, x20; b.ne 1f; cmp x1, #101; mov x9, #102; ccmp x2, x9, #0, eq; mov x9, #103; ccmp x3, x9, #0, eq; mov x9, #104; ccmp x4, x9, #0, eq; mov x9, #105; ccmp x5, x9, #0, eq\n"
     "mov x9, #106; ccmp x6, x9, #0, eq; mov x9, #107; ccmp x7, x9, #0, eq; mov x9, #108; ccmp x8, x9, #0, eq; mov x9, #111; ccmp x11, x9, #0, eq; mov x9, #112; ccmp x12, x9, #0, eq; mov x9, #113; ccmp x13, x9, #0, eq\n"
-    "mov x9, #114; ccmp x14, x9, #0, eq; mov x9, #115; ccmp x15, x9, #0, eq; mov x9, #118; ccmp x18, x9, #0, eq; b.ne 1f\n"
+    "mov x9, #114; ccmp x14, x9, #0, eq; mov x9, #115; ccmp x15, x9, #0, eq; mov x9, #118; ccmp x18, x9, #0, eq; mov x9, #117; ccmp x17, x9, #0, eq; b.ne 1f; adrp x9, calls_by; add x9, x9, :lo12:calls_by; cmp x19, x9; b.eq 4f; cmp x16, #116; b.ne 1f; 4: nop\n"
     "fmov d16, #1.0; fcmp d0, d16; b.ne 1f; fmov d16, #2.0; fcmp d1, d16; b.ne 1f; fmov d16, #3.0; fcmp d7, d16; b.ne 1f; fmov d16, #4.0; fcmp d31, d16; b.ne 1f; b 2f\n"
     "1: mov x0, #-1\n2: ldp d8, d9, [sp, #48]; ldr x23, [sp, #64]; ldp x21, x22, [sp, #32]; ldp x19, x20, [sp, #16]; ldp x29, x30, [sp], #128; ret");
 """

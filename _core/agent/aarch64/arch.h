@@ -5,14 +5,15 @@
 #ifndef ATF_AARCH64_ARCH_H
 #define ATF_AARCH64_ARCH_H
 
-/* A stub: 32 bytes, then the moved instruction. x17 holds its address on the way to the record path. */
+/* A stub: 44 bytes, then the moved instruction. x17 holds its address on the way to the record path. */
 #define STUB_RET_ENTER 0
-#define STUB_RET_BODY 8 /* what stands in x30 while the function runs */
-#define STUB_FLAGS 20   /* u32 */
-#define STUB_ID 24      /* u64 */
-#define STUB_BODY 32
+#define STUB_RET_BODY 12 /* what stands in x30 while the function runs */
+#define STUB_FLAGS 24    /* u32 */
+#define STUB_ID 32       /* u64 */
+#define STUB_BACK 40     /* takes what the stub pushed, and goes on to the body */
+#define STUB_BODY 44
 
-/* What hot.S saves: struct atf_registers, and above it the stub and x30; the slot is behind those. */
+/* What hot.S saves: struct atf_registers, and above it the stub and x30; then what the stub pushed: x16, x17; then comes the slot. */
 #define R_FP 64
 #define R_SLOT 72
 #define R_X8 80
@@ -23,6 +24,7 @@
 #define R_STUB 224
 #define R_LINK 232
 #define R_ALL 240
+#define R_PUSHED 16
 
 #ifndef __ASSEMBLER__
 #include <stddef.h>
@@ -46,8 +48,8 @@ _Static_assert(offsetof(atf_registers, fp) == R_FP && offsetof(atf_registers, sl
 static inline uint64_t atf_first_result(const atf_registers *r) { return r->x0_7[0]; }
 
 /* While its entry is being made, x30 and the stub stand below a slot, where hot.S saved them; later nothing of ours does. */
-static inline uint64_t atf_slot_return(const uint64_t *slot) { return slot[-1]; }
-static inline uint64_t atf_slot_stub(const uint64_t *slot) { return slot[-2]; }
+static inline uint64_t atf_slot_return(const uint64_t *slot) { return slot[-3]; }
+static inline uint64_t atf_slot_stub(const uint64_t *slot) { return slot[-4]; }
 static inline int atf_slot_taken(const uint64_t *slot, uint64_t ours) { return (void)slot, (void)ours, 1; }
 static inline void atf_slot_put(uint64_t *slot, uint64_t before, uint64_t now) { (void)slot, (void)before, (void)now; }
 #define ATF_SLOTS_HOLD 0     /* no slot tells whether its frame was left */

@@ -1,6 +1,6 @@
-/* The way from a stub to the record path in C and back. x17 holds the stub's address, x16 is free: a linker's veneer may use both
- * between any call and what it calls, and between a return and what follows it nothing is expected of them. Everything else that C
- * may change is saved, flags and the registers that no call preserves too: compilers know what a local function leaves alone.
+/* The way from a stub to the record path in C and back. The stub pushed x16 and x17, which then holds its address. Everything else
+ * that C may change is saved, flags and the registers that no call preserves too: compilers know what a local function leaves alone,
+ * and hand-written code what it calls.
  * C is compiled for general registers only, so vector registers are copied for details and never restored.
  *
  * Nothing is restartable here: while C is at work, what signal handlers of the thread record is kept aside and written behind it. */
@@ -16,7 +16,7 @@
         stp     x2, x3, [sp, #16]
         stp     x4, x5, [sp, #32]
         stp     x6, x7, [sp, #48]
-        add     x0, sp, #R_ALL          /* the slot */
+        add     x0, sp, #R_ALL+R_PUSHED /* the slot */
         stp     x29, x0, [sp, #R_FP]
         stp     x8, x9, [sp, #R_X8]
         stp     x10, x11, [sp, #R_X8+16]
@@ -56,7 +56,7 @@
         add     x17, x17, #STUB_RET_BODY
         str     x17, [sp, #R_LINK]
 1:      RESTORE
-        add     x17, x17, #STUB_BODY
+        add     x17, x17, #STUB_BACK
         br      x17
         .endm
 
@@ -69,12 +69,13 @@ atf_hot_enter:
         GO_IN
 
         .balign 64
-/* Where a function returns to: sp is its slot. */
+/* Where a function returns to. */
 atf_hot_leave:
         SAVE
         bl      atf_agent_leave
         str     x0, [sp, #R_LINK]
         RESTORE
+        ldp     x16, x17, [sp], #R_PUSHED
         ret
 
         .balign 64
@@ -93,6 +94,7 @@ atf_hot_leave_details:
         bl      atf_agent_leave_details
         str     x0, [sp, #R_LINK]
         RESTORE
+        ldp     x16, x17, [sp], #R_PUSHED
         ret
 atf_path_end:
         .section .note.GNU-stack, "", %progbits

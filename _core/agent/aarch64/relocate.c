@@ -1,5 +1,5 @@
-/* Moves the one instruction that a branch will cover to another place, where it does the same. At a function's start x16 and x17 are
- * free. What it computes from its own address is computed before. */
+/* Moves the one instruction that a branch will cover to another place, where it does the same. What it computes from its own
+ * address is computed before. x16 may change where the way on is further than a branch reaches: as in a linker's veneer. */
 #include "../relocate.h"
 #include "../plan.h"
 #include "encode.h"
@@ -12,13 +12,25 @@ static int bound(uint32_t w)
     return (w & 0x3B200C00) == 0x19000400;                             /* the first of three that copy or fill memory */
 }
 
-/* A load from an address that counts from the instruction: by x16, which takes the address. 0: it does nothing but hint. */
-static uint32_t load_of(uint32_t w)
+/* A load from an address that counts from the instruction: by a register that takes the address, its own or, for vectors, x16. A hint
+ * to the cache is left out. 0: unknown. */
+static int load(atf_a64_out *o, uint32_t w, uint64_t from)
 {
-    static const uint32_t general[4] = {0xB9400200u, 0xF9400200u, 0xB9800200u, 0}; /* ldr w, ldr x, ldrsw, prfm */
-    static const uint32_t vector[4] = {0xBD400200u, 0xFD400200u, 0x3DC00200u, 0};  /* ldr s, d, q */
-    uint32_t form = (w >> 26 & 1 ? vector : general)[w >> 30];
-    return form ? form | (w & 31) : 0;
+    static const uint32_t general[3] = {0xB9400000u, 0xF9400000u, 0xB9800000u}; /* ldr w, ldr x, ldrsw */
+    static const uint32_t vector[3] = {0xBD400000u, 0xFD400000u, 0x3DC00000u};  /* ldr s, d, q */
+    uint32_t size = w >> 30, to = w & 31, by_vector = w >> 26 & 1;
+    if (size == 3) return !by_vector;
+    if (!by_vector && to == 31) return 1;
+    if (by_vector) {
+        atf_a64_put(o, 0xF81F0FF0u); /* str x16, [sp, #-16]! */
+        atf_a64_load(o, A64_X16, from);
+        atf_a64_put(o, vector[size] | A64_X16 << 5 | to);
+        atf_a64_put(o, 0xF84107F0u); /* ldr x16, [sp], #16 */
+    } else {
+        atf_a64_load(o, to, from);
+        atf_a64_put(o, general[size] | to << 5 | to);
+    }
+    return 1;
 }
 
 int atf_relocate(const uint8_t *code, uint32_t size, uint32_t room, uint8_t *out, atf_moved *moved)
@@ -54,12 +66,7 @@ int atf_relocate(const uint8_t *code, uint32_t size, uint32_t room, uint8_t *out
         atf_a64_load(&o, w & 31, w >> 31 ? (here & ~4095ull) + ((uint64_t)d << 12) : here + (uint64_t)d);
         atf_a64_go(&o, next);
     } else if ((w & 0x3B000000) == 0x18000000) { /* loads of literals */
-        uint32_t load = load_of(w);
-        if (w >> 26 & 1 && w >> 30 == 3) return ATF_WHY_INSTRUCTION;
-        if (load) {
-            atf_a64_load(&o, A64_X16, here + (uint64_t)(atf_a64_signed(w, 5, 19) * 4));
-            atf_a64_put(&o, load);
-        }
+        if (!load(&o, w, here + (uint64_t)(atf_a64_signed(w, 5, 19) * 4))) return ATF_WHY_INSTRUCTION;
         atf_a64_go(&o, next);
     } else if ((w & 0xFFFFFC1F) == 0xD63F0000) { /* blr */
         uint32_t by = w >> 5 & 31;

@@ -1,9 +1,10 @@
 /* Stubs of aarch64:
  *
- *   stub:   adr  x17, stub ; b enter       the hook's branch leads here
- *   +8      adr  x17, stub ; b leave       the function returns here
- *   +20     flags, id
- *   +32     the moved instruction, then on
+ *   stub:   stp x16, x17, [sp, #-16]! ; adr x17, stub ; b enter    the hook's branch leads here
+ *   +12     stp x16, x17, [sp, #-16]! ; adr x17, stub ; b leave    the function returns here
+ *   +24     flags, id
+ *   +40     ldp x16, x17, [sp], #16
+ *   +44     the moved instruction, then on
  *
  * At an arena's head stand four ways on to hot.S, which may be too far for a branch. */
 #include "../trap.h"
@@ -13,6 +14,8 @@
 extern const uint8_t atf_hot_enter[], atf_hot_leave[], atf_hot_enter_details[], atf_hot_leave_details[];
 enum { ENTER, LEAVE, ENTER_DETAILS, LEAVE_DETAILS, WAYS };
 #define WAY_BYTES 16
+#define PUSH 0xA9BF47F0u /* stp x16, x17, [sp, #-16]! */
+#define POP 0xA8C147F0u  /* ldp x16, x17, [sp], #16 */
 #define ADR_X17(back) (0x10000011u | ((uint32_t)(-(back) >> 2) & 0x7FFFF) << 5)
 
 uint32_t atf_hot_put(uint8_t *to)
@@ -67,8 +70,10 @@ int atf_stub_build(atf_arena *a, uint8_t *start, uint32_t size, uint32_t room, u
         memcpy(s, words, sizeof words);
     } else {
         int details = flags & STUB_DETAILS ? ENTER_DETAILS : ENTER;
-        uint32_t words[4] = {ADR_X17(0), branch_to(s + 4, hot + WAY_BYTES * details), ADR_X17(8), branch_to(s + 12, hot + WAY_BYTES * (details + 1))};
+        uint32_t words[6] = {PUSH, ADR_X17(4), branch_to(s + 8, hot + WAY_BYTES * details), PUSH, ADR_X17(16), branch_to(s + 20, hot + WAY_BYTES * (details + 1))};
+        uint32_t pop = POP;
         memcpy(s, words, sizeof words);
+        memcpy(s + STUB_BACK, &pop, 4);
         memcpy(s + STUB_FLAGS, &flags, 4);
         memcpy(s + STUB_ID, &id, 8);
     }

@@ -4,7 +4,7 @@
  * A frame of the shadow stack stands for a call here too. Its slot is the reporting function's stack pointer, which the functions
  * inlined into it share; its `ret` holds the address behind the call that reported it, and 16 bits of the call site above. */
 #include "../thread.h"
-#include "../cyg.h"
+#include "cyg_table.h"
         .text
         .globl atf_path_begin, atf_path_end, atf_cyg_enter, atf_cyg_exit, atf_cyg_enter_own, atf_cyg_exit_own
         .hidden atf_path_begin, atf_path_end, atf_cyg_enter, atf_cyg_exit, atf_cyg_enter_own, atf_cyg_exit_own
