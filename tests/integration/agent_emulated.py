@@ -36,7 +36,7 @@ def symbols(path, dynamic=False):
 class Emulated(Bench):
     """As Bench, for programs of the other processor."""
 
-    clock = "clock_gettime"
+    common_clock = True
 
     def __init__(self, path, library, cpu=None):
         super().__init__(path)
@@ -61,7 +61,7 @@ class Emulated(Bench):
 
     @contextlib.contextmanager
     def session(self, modules, flags=0, **options):
-        with super().session(modules, flags, clock=self.clock, **options) as session:
+        with super().session(modules, flags, common_clock=self.common_clock, **options) as session:
             yield session
 
     def preloaded(self, plan):
