@@ -50,6 +50,7 @@ static atf_frame *settle(atf_agent_thread *t, uint64_t *at)
         if (f->slot == 0 || slot < f->slot) return NULL;
         if (slot == f->slot) {
             if (atf_slot_return(at) == ours(f)) return f;
+            if (!ATF_SLOTS_HOLD) atf_orphan_put(f); /* alive perhaps: hand-written code that keeps its return address in a register */
             pop_dead(t, t->unwinding ? ATF_EXCEPTION : 0);
         } else if (at_home(t, slot) && at_home(t, f->slot)) pop_dead(t, t->unwinding ? ATF_EXCEPTION : 0); /* longjmp, an exception, a thread that was cancelled */
         else if (on_signal_stack()) return NULL;
