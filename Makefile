@@ -16,7 +16,7 @@ PYTHONS ?= $(shell .ci/pythons)
 
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built-$(ATF_BUILD)
-NATIVE := $(wildcard _core/*.pyx _core/*.pxd _core/*.h _core/*.c _core/vm/* _core/agent/*.[chS])
+NATIVE := $(wildcard _core/*.pyx _core/*.pxd _core/*.h _core/*.c _core/vm/* _core/agent/*.[chS] _core/agent/*/*.[chS])
 
 .PHONY: help venv build demo test test-all stress perf lint types coverage tsan asan ubsan conformance wheel-test clean distclean
 

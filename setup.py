@@ -49,22 +49,24 @@ force = KIND != "release" or not STAMP.exists() or STAMP.read_text() != KIND
 # vector registers is left alone by never touching them.
 AGENT = pathlib.Path("atf/_core/agent")
 AGENT_FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O3", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-Wall", "-Wextra"]
-AGENT_FLAGS += ["-mgeneral-regs-only", "-fno-tree-loop-distribute-patterns", "-fno-stack-protector", "-fcf-protection=none"]
+AGENT_FLAGS += ["-mgeneral-regs-only", "-fno-tree-loop-distribute-patterns", "-fno-stack-protector"]
+AGENT_ARCH = {"x86_64": ["-fcf-protection=none"], "aarch64": ["-mbranch-protection=none", "-mno-outline-atomics"]}  # flags of those it knows
+MACHINE = platform.machine() if sys.platform == "linux" else ""
 
 
 def build_agent():
     """Compile what is older than its sources."""
-    sources = sorted([*AGENT.glob("*.c"), *AGENT.glob("*.S")])
-    newest = max(path.stat().st_mtime for path in [*sources, *AGENT.glob("*.h"), *AGENT.parent.glob("*.[ch]")])
+    sources = sorted([*AGENT.glob("*.c"), *AGENT.glob(f"{MACHINE}/*.[cS]")])
+    newest = max(path.stat().st_mtime for path in [*sources, *AGENT.rglob("*.h"), *AGENT.parent.glob("*.[ch]")])
     parts = {"libatf_boot.so": [path for path in sources if path.stem == "boot"], "libatf_agent.so": [path for path in sources if path.stem != "boot"]}
     for name, files in parts.items():
         target = AGENT / name
         if not target.exists() or target.stat().st_mtime < newest:
             link = ["-shared", f"-Wl,-soname,{name}", "-Wl,-z,nodelete", "-Wl,-z,now", "-Wl,-z,noexecstack", "-pthread", "-ldl"]
-            subprocess.run([*os.environ.get("CC", "gcc").split(), *AGENT_FLAGS, *map(str, files), "-o", str(target), *link], check=True)
+            subprocess.run([*os.environ.get("CC", "gcc").split(), *AGENT_FLAGS, *AGENT_ARCH[MACHINE], *map(str, files), "-o", str(target), *link], check=True)
 
 
-if AGENT.is_dir() and (sys.platform, platform.machine()) == ("linux", "x86_64") and not {"clean", "sdist", "egg_info"} & set(sys.argv):
+if AGENT.is_dir() and MACHINE in AGENT_ARCH and not {"clean", "sdist", "egg_info"} & set(sys.argv):
     build_agent()
 
 

@@ -47,8 +47,11 @@ def format(
     spare_bytes: int = 2097152,
     global_cells: int = 16384,
     names_bytes: int = 16777216,
+    common_clock: bool = False,
 ) -> None:
     """Lay out three zeroed, writable buffers for a new session of process ``pid`` (started ``start`` clock ticks after boot).
+
+    ``common_clock``: CLOCK_BOOTTIME instead of the processor's counter, for a process that cannot read this one's (an emulated one).
 
     SegmentError when a buffer is smaller than ``sizes`` says; UsageError for an unknown policy.
     """

@@ -14,7 +14,10 @@ _NAMES = {
 }
 _RETURN, _X86_64 = 4, 1
 _VECTORS, _BACKTRACE, _TEXTS = 1, 2, 3
-INTEGERS = _NAMES[1][:6]
+# Of an architecture: the registers of arguments, those of floats, and those of results.
+_ARGUMENTS = {1: (_NAMES[1][:6], tuple(f"xmm{n}" for n in range(8))), 2: (_NAMES[2], tuple(f"d{n}" for n in range(8)))}
+_RESULTS = {1: ("rax", "rdx", "xmm0", "xmm1"), 2: ("x0", "x1", "d0", "d1", "d2", "d3")}
+_FOLLOWED = 6  # argument registers that may hold texts which are read
 # As the recorder of Python has them (_core/vm/secrets.c).
 _SECRET = ("password", "passwd", "secret", "token", "api_key", "apikey", "authorization", "credential", "private_key", "cookie", "session_id")
 
@@ -60,12 +63,13 @@ def decode(kind: int, payload: Any, arch: int, natives: Natives | None) -> dict[
     stack = bytes(payload[_REGISTERS.size : _REGISTERS.size + stack_bytes])
     blocks = _blocks(payload, _REGISTERS.size + stack_bytes)
     found: dict[str, Any] = {}
-    if _VECTORS in blocks and arch == _X86_64:
+    if _VECTORS in blocks and arch in _ARGUMENTS:
         vectors = blocks[_VECTORS]
-        found = {f"xmm{n}": value for n, (value,) in enumerate(struct.iter_unpack("<Q", vectors[: len(vectors) // 8 * 8]))}
+        numbers = (number for (number,) in struct.iter_unpack("<Q", vectors[: len(vectors) // 8 * 8]))
+        found = dict(zip(_ARGUMENTS[arch][1], numbers, strict=False))
         registers.update(found)
         signature = natives.signature(function_id) if natives is not None else None
-        found = _result(registers, signature) if kind == _RETURN else _arguments(registers, stack, signature, _texts(blocks))
+        found = _result(registers, signature, arch) if kind == _RETURN else _arguments(registers, stack, signature, _texts(blocks, arch), arch)
     found.update({"function_id": function_id, "registers": registers, "lr": lr, "fp": fp, "sp": sp, "stack": stack})
     if _BACKTRACE in blocks:
         walk = blocks[_BACKTRACE]
@@ -88,22 +92,30 @@ def _blocks(payload: Any, at: int) -> dict[int, bytes]:
     return found
 
 
-def _texts(blocks: dict[int, bytes]) -> dict[str, str]:
+def text_register(at: Any) -> int | None:
+    """The number of an argument register whose text is read where that is asked for; None for any other place."""
+    followed = [names[:_FOLLOWED] for names, _ in _ARGUMENTS.values()]
+    return next((names.index(at) for names in followed if at in names), None)
+
+
+def _texts(blocks: dict[int, bytes], arch: int) -> dict[str, str]:
     """{register: the text that it points to}; one that was cut ends in "…"."""
+    integers = _ARGUMENTS[arch][0]
     found, content, at = {}, blocks.get(_TEXTS, b""), 0
     while at + 2 <= len(content):
         number, size = content[at], content[at + 1]
         text = content[at + 2 : at + 2 + (size & 0x7F)]
-        if number < len(INTEGERS):
-            found[INTEGERS[number]] = text.decode("utf-8", "replace") + ("…" if size & 0x80 else "")
+        if number < len(integers):
+            found[integers[number]] = text.decode("utf-8", "replace") + ("…" if size & 0x80 else "")
         at += 2 + (size & 0x7F)
     return found
 
 
-def _arguments(registers: dict[str, int], stack: bytes, signature: dict[str, Any] | None, texts: dict[str, str]) -> dict[str, Any]:
+def _arguments(registers: dict[str, int], stack: bytes, signature: dict[str, Any] | None, texts: dict[str, str], arch: int) -> dict[str, Any]:
     if signature is None:
-        raw = [*INTEGERS, *(f"xmm{n}" for n in range(8))]
-        return {"args": {f"arg{n}" if n < 6 else name: f"0x{registers.get(name, 0):x}" for n, name in enumerate(raw)}}
+        integers, vectors = _ARGUMENTS[arch]
+        raw = [*integers, *vectors]
+        return {"args": {f"arg{n}" if n < len(integers) else name: f"0x{registers.get(name, 0):x}" for n, name in enumerate(raw)}}
     args: dict[str, Any] = {}
     for number, one in enumerate(signature["parameters"]):
         if isinstance(one, dict):
@@ -114,10 +126,10 @@ def _arguments(registers: dict[str, int], stack: bytes, signature: dict[str, Any
     return {"args": args}
 
 
-def _result(registers: dict[str, int], signature: dict[str, Any] | None) -> dict[str, Any]:
+def _result(registers: dict[str, int], signature: dict[str, Any] | None, arch: int) -> dict[str, Any]:
     told = signature.get("returns") if signature is not None else None
     if not isinstance(told, dict):
-        return {"value": {name: f"0x{registers.get(name, 0):x}" for name in ("rax", "rdx", "xmm0", "xmm1")}}
+        return {"value": {name: f"0x{registers.get(name, 0):x}" for name in _RESULTS[arch]}}
     return {"value": value(told, registers, b"")}
 
 
@@ -139,6 +151,8 @@ def value(told: dict[str, Any], registers: dict[str, int], stack: bytes) -> Any:
     raw = [word for word in words if word is not None]
     if shown_as == "memory":
         return f"at 0x{raw[0]:x}"
+    if shown_as == "c64" and len(raw) == 2:  # aarch64: each half in a register of its own
+        raw = [raw[0] & 0xFFFFFFFF | (raw[1] & 0xFFFFFFFF) << 32]
     if shown_as in _FLOATS and len(raw) == _FLOATS[shown_as][0]:
         _, layout, packed = _FLOATS[shown_as]
         numbers = struct.unpack_from(layout, struct.pack(packed, *raw))

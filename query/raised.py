@@ -103,6 +103,7 @@ def exceptions(spans: SpanSet, check: Check | None = None) -> list[Group]:
     member = spans.groups("function").member
     groups: dict[tuple[int, int], Group] = {}
     places: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    left: dict[tuple[int, int], int] = {}  # the last function that it left
     budget = [MOST_LOOKED_AT]
     for thread in range(len(spans.threads)):
         of = _Thread(spans, thread, budget, check)
@@ -134,6 +135,7 @@ def exceptions(spans: SpanSet, check: Check | None = None) -> list[Group]:
                     followed=len(spans.threads[thread].index),
                 ),
             )
+            left.setdefault(key, int(member[of.function[top]]))
             made.count += end - start
             last = int(of.end_seq[tops[order[start:end]]].max())
             made.followed = min(made.followed, len(spans.threads[thread].index) - 1 - last)
@@ -142,7 +144,9 @@ def exceptions(spans: SpanSet, check: Check | None = None) -> list[Group]:
     labels = spans.groups("function").labels
 
     def rank(item: tuple[tuple[int, int], Group]) -> tuple[Any, ...]:
-        caught = item[1].caught_in is not None or item[1].followed > _WENT_ON
+        # What leaves the program's own module has ended it, however much the interpreter does to print it (from 3.13 on in Python).
+        ended = labels[left[item[0]]].name == "<module>" and labels[left[item[0]]].module == "__main__"
+        caught = item[1].caught_in is not None or (item[1].followed > _WENT_ON and not ended)
         return labels[item[0][0]].file.startswith("<frozen"), caught, 0 if caught else item[1].followed, -item[1].count, item[0]
 
     found = sorted(groups.items(), key=rank)

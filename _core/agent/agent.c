@@ -87,11 +87,14 @@ static int attach(atf_plan *p)
         error = error || !atf_segment_good(attached[i], kinds[i], bytes[i]);
     }
     if (!error && !atf_session_good(attached[1], attached[2], bytes[1], bytes[2])) error = 1;
+    const atf_control *c = attached[0];
+    int foreign = !error && !atf_clock_readable(c->clock_type, c->ticks_per_second);
+    error = error || foreign;
     for (int i = 0; i < 3 && error; i++) {
         if (attached[i]) shmdt(attached[i]);
         attached[i] = NULL;
     }
-    if (error) return ATF_PLAN_E_SEGMENTS;
+    if (error) return foreign ? ATF_PLAN_E_CPU : ATF_PLAN_E_SEGMENTS;
     memcpy(attached_ids, ids, sizeof ids);
     return atf_agent_record_begin(attached[0], attached[1], attached[2]);
 }
@@ -170,7 +173,7 @@ static int restore_held(atf_held *h)
         atf_cyg_restore(m, there);
         for (uint32_t i = 0; i < m->at->function_count && there; i++) {
             uint32_t role = m->hooks[i].active ? ATF_FN_ROLE(m->hooks[i].function->flags) : ATF_ROLE_BEGIN_CATCH;
-            if (!role || role >= ATF_ROLE_CYG_ENTER) h->list[h->n++] = &m->hooks[i];
+            if (!role || ATF_ROLE_REPORTS(role)) h->list[h->n++] = &m->hooks[i];
         }
     }
     qsort(h->list, h->n, sizeof *h->list, atf_hooks_by_address);

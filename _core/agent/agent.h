@@ -62,6 +62,8 @@ void atf_agent_frames_back(uint64_t above);  /* gives return addresses of this s
 void atf_agent_frames_again(uint64_t above); /* takes them again; frames up to `above`, the caller's own slot, ended by an exception */
 void atf_agent_frames_land(uint64_t cfa); /* the unwinder lands in the frame that called down to `cfa`: what is below ended, the rest is taken again */
 
+uint64_t atf_agent_returns_to(uint64_t slot, uint64_t ours); /* where the frame there returns to, whose function was given `ours`; 0: unknown */
+
 /* The shadow stack, for cyg.c and profiler.c. A reported frame is no return address of ours. */
 uint32_t atf_frame_reported(const atf_frame *f);
 void atf_frame_pop(atf_agent_thread *t);
@@ -108,8 +110,10 @@ typedef struct atf_arena {
 /* For code in [low, high), with room for `functions` stubs; NULL: no memory near enough. Writable until closed. */
 atf_arena *atf_arena_new(uint64_t low, uint64_t high, uint32_t functions);
 void atf_arena_close(atf_arena *a);
-int atf_in_arena(uint64_t address); /* or in the record path of cyg_x86_64.S */
+extern const uint8_t atf_path_begin[], atf_path_end[]; /* code that stubs or programs lead to and that stands in no arena */
+int atf_in_arena(uint64_t address); /* or in a record path that stands elsewhere */
 int64_t atf_rseq_place(void); /* of a thread's sequence pointer, from its thread pointer */
+uint32_t atf_hot_put(uint8_t *to); /* what all stubs of an arena lead to; its bytes. This, and the next two, each processor has of its own */
 int atf_shadow_stack(void); /* 1: return hooks are not possible in this process */
 
 typedef struct atf_hook {

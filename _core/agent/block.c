@@ -12,12 +12,7 @@ static atf_agent_thread *blocks; /* of all threads that ever were, pushed by com
 
 long atf_call(long number, long a, long b, long c, long d, long e, long f)
 {
-    long result;
-    register long r10 __asm__("r10") = d;
-    register long r8 __asm__("r8") = e;
-    register long r9 __asm__("r9") = f;
-    __asm__ __volatile__("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
-    return result;
+    return atf_arch_call(number, a, b, c, d, e, f);
 }
 
 atf_agent_thread *atf_block_first(void) { return __atomic_load_n(&blocks, __ATOMIC_ACQUIRE); }

@@ -74,7 +74,7 @@ static uint8_t *backtrace(const atf_agent_thread *t, const atf_frame *f, uint64_
  * refuses what is not there; what cannot be read is left out. */
 static uint8_t *texts(uint32_t mask, const atf_registers *r, uint8_t *to)
 {
-    const uint64_t *registers = &r->rdi;
+    const uint64_t *registers = (const uint64_t *)r;
     uint8_t *at = to + sizeof(atf_block_head);
     long pid = atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
     for (uint32_t i = 0; i < 6; i++) {
@@ -101,13 +101,13 @@ uint32_t atf_capture_call(const atf_agent_thread *t, const atf_frame *f, const u
     const atf_wanted *w = &atf_agent_wanted;
     uint32_t mask = STUB_TEXTS(atf_stub_flags(stub));
     uint64_t id = atf_stub_id(stub);
-    atf_native_payload p = {.function_id = id, .lr = f ? f->ret : *(const uint64_t *)(uintptr_t)r->rsp, .fp = r->rbp, .sp = r->rsp};
+    atf_native_payload p = {.function_id = id, .lr = f ? f->ret : atf_slot_return((const uint64_t *)(uintptr_t)r->slot), .fp = r->fp, .sp = r->slot};
     uint8_t *at = to + sizeof p;
     memcpy(p.registers, r, sizeof p.registers);
-    if (w->stack_bytes) p.stack_bytes = (uint16_t)stack_copy(t, r->rsp + 8, w->stack_bytes, at);
+    if (w->stack_bytes) p.stack_bytes = (uint16_t)stack_copy(t, r->slot + ATF_SLOT_BELOW_CFA, w->stack_bytes, at);
     memcpy(to, &p, sizeof p);
     at += p.stack_bytes;
-    if (w->args) at = block(at, ATF_TAG_VECTORS, r->xmm, sizeof r->xmm);
+    if (w->args) at = block(at, ATF_TAG_VECTORS, r->vectors, sizeof r->vectors);
     if (w->backtrace) at = backtrace(t, f, p.lr, at);
     if (mask) at = texts(mask, r, at);
     return (uint32_t)(at - to);
@@ -115,9 +115,9 @@ uint32_t atf_capture_call(const atf_agent_thread *t, const atf_frame *f, const u
 
 uint32_t atf_capture_return(uint64_t id, uint64_t ret, const atf_registers *r, uint8_t *to)
 {
-    atf_native_payload p = {.function_id = id, .lr = ret, .fp = r->rbp, .sp = r->rsp};
+    atf_native_payload p = {.function_id = id, .lr = ret, .fp = r->fp, .sp = r->slot};
     memcpy(p.registers, r, sizeof p.registers);
-    p.registers[0] = r->rax;
+    p.registers[0] = atf_first_result(r);
     memcpy(to, &p, sizeof p);
-    return (uint32_t)(block(to + sizeof p, ATF_TAG_VECTORS, r->xmm, 2 * sizeof r->xmm[0]) - to);
+    return (uint32_t)(block(to + sizeof p, ATF_TAG_VECTORS, r->vectors, ATF_RETURN_VECTORS * sizeof r->vectors[0]) - to);
 }

@@ -3,15 +3,6 @@
 #define ATF_AGENT_CAPTURE_H
 #include "thread.h"
 
-/* As hot_details_x86_64.h saves them; the first eight in the order of the file format. */
-typedef struct atf_registers {
-    uint64_t rdi, rsi, rdx, rcx, r8, r9, rbp, rsp; /* rsp: where the return address stands */
-    uint64_t rax, r10, r11, rbx, flags, spare;
-    uint64_t xmm[8]; /* lower halves */
-} atf_registers;
-_Static_assert(sizeof(atf_registers) == R_SIZE && offsetof(atf_registers, xmm) == R_XMM, "registers");
-_Static_assert(offsetof(atf_registers, flags) == R_FLAGS && offsetof(atf_registers, rax) == R_RAX, "registers");
-
 /* Blocks behind the stack bytes of a native detail; docs/format.md. */
 enum atf_block_tag { ATF_TAG_VECTORS = 1, ATF_TAG_BACKTRACE = 2, ATF_TAG_TEXTS = 3 };
 #define ATF_TEXT_MOST 64 /* bytes of a text */

@@ -5,7 +5,8 @@
 #include <sys/syscall.h>
 
 static int at_home(const atf_agent_thread *t, uint64_t a) { return a >= t->home_low && a < t->home_high; }
-static int hijacked(const atf_frame *f) { return *(const uint64_t *)f->slot == (uint64_t)(uintptr_t)(f->stub + STUB_RET_BODY - STUB_RET_ENTER); }
+static uint64_t ours(const atf_frame *f) { return (uint64_t)(uintptr_t)(f->stub + STUB_RET_BODY - STUB_RET_ENTER); } /* where its function returns to */
+static int hijacked(const atf_frame *f) { return atf_slot_taken((const uint64_t *)f->slot, ours(f)); }
 static void pop(atf_agent_thread *t)
 {
     t->top->slot = 0;
@@ -48,7 +49,8 @@ static atf_frame *settle(atf_agent_thread *t, uint64_t *at)
         atf_frame *f = t->top;
         if (f->slot == 0 || slot < f->slot) return NULL;
         if (slot == f->slot) {
-            if (hijacked(f)) return f;
+            if (atf_slot_return(at) == ours(f)) return f;
+            if (!ATF_SLOTS_HOLD) atf_orphan_put(f); /* alive perhaps: hand-written code that keeps its return address in a register */
             pop_dead(t, t->unwinding ? ATF_EXCEPTION : 0);
         } else if (at_home(t, slot) && at_home(t, f->slot)) pop_dead(t, t->unwinding ? ATF_EXCEPTION : 0); /* longjmp, an exception, a thread that was cancelled */
         else if (on_signal_stack()) return NULL;
@@ -78,7 +80,7 @@ static atf_frame *push(atf_agent_thread *t, uint64_t *slot, const uint8_t *stub)
     t->top = f;
     ATF_BARRIER();
     f->slot = (uint64_t)(uintptr_t)slot;
-    f->ret = *slot;
+    f->ret = atf_slot_return(slot);
     f->stub = stub;
     f->depth = depth + 1;
     return f;
@@ -157,8 +159,8 @@ static uint32_t enter(uint64_t *slot, const uint8_t *stub, const atf_registers *
 uint32_t atf_agent_enter(uint64_t *slot, const uint8_t *stub) { return enter(slot, stub, NULL); }
 uint32_t atf_agent_enter_details(const atf_registers *r)
 {
-    uint64_t *slot = (uint64_t *)r->rsp;
-    return enter(slot, (const uint8_t *)(uintptr_t)slot[-1], r);
+    uint64_t *slot = (uint64_t *)r->slot;
+    return enter(slot, (const uint8_t *)(uintptr_t)atf_slot_stub(slot), r);
 }
 
 /* A frame of this thread's shadow stack, else one off the order, else one of another thread (a coroutine that moved). */
@@ -208,16 +210,16 @@ static uint64_t leave(uint64_t *slot, const atf_registers *r)
 }
 
 uint64_t atf_agent_leave(uint64_t *slot) { return leave(slot, NULL); }
-uint64_t atf_agent_leave_details(const atf_registers *r) { return leave((uint64_t *)r->rsp, r); }
+uint64_t atf_agent_leave_details(const atf_registers *r) { return leave((uint64_t *)r->slot, r); }
 
 /* ---------------------------------------------------------------- unwinders */
 static void back(atf_frame *f)
 {
-    if (hijacked(f)) *(uint64_t *)f->slot = f->ret;
+    atf_slot_put((uint64_t *)f->slot, ours(f), f->ret);
 }
 static void again(atf_frame *f)
 {
-    if (!atf_frame_reported(f) && *(uint64_t *)f->slot == f->ret) *(uint64_t *)f->slot = (uint64_t)(uintptr_t)(f->stub + STUB_RET_BODY - STUB_RET_ENTER);
+    if (!atf_frame_reported(f)) atf_slot_put((uint64_t *)f->slot, f->ret, ours(f));
 }
 
 static void stack_of(atf_agent_thread *t, uint64_t sp, uint64_t *high)
@@ -236,6 +238,22 @@ static void each_frame(uint64_t above, void (*each)(atf_frame *f))
     for (atf_frame *f = t->top; f > t->bottom; f--)
         if (f->stub && f->slot > above && f->slot < high) each(f);
     if (!at_home(t, above)) atf_orphan_each(above + 1, high, each);
+}
+
+uint64_t atf_agent_returns_to(uint64_t slot, uint64_t address)
+{
+    atf_agent_thread *t = atf_self_block;
+    atf_frame away;
+    for (atf_frame *f = t ? t->top : NULL; t && f > t->bottom; f--)
+        if (f->slot == slot && f->stub && ours(f) == address) return f->ret;
+    if (atf_orphan_take(slot, &away)) {
+        atf_orphan_put(&away);
+        if (ours(&away) == address) return away.ret;
+    }
+    for (atf_agent_thread *o = atf_block_first(); o; o = o->next)
+        for (atf_frame *f = o == t || atf_load_acquire32(&o->finished) ? o->bottom : o->top; f > o->bottom; f--)
+            if (f->slot == slot && f->stub && ours(f) == address) return f->ret;
+    return 0;
 }
 
 void atf_agent_frames_back(uint64_t above)
@@ -275,13 +293,14 @@ void atf_agent_frames_land(uint64_t cfa)
     atf_agent_thread *t = atf_self_block;
     if (t && t->unwinding) {
         atf_thread *c = atf_work_ready(t);
-        for (atf_frame *f = t->top; f > t->bottom && f->slot < cfa; f--) {
-            if (f->slot <= sp || (!atf_frame_reported(f) && hijacked(f))) continue;
+        for (atf_frame *f = t->top; f > t->bottom && f->slot + ATF_SLOT_BELOW_CFA <= cfa; f--) {
+            int younger = ATF_SLOTS_HOLD ? !atf_frame_reported(f) && hijacked(f) : f > t->raised;
+            if (f->slot <= sp || younger) continue;
             if (c && f->stub) atf_call_end_inside(t, f, ATF_EXCEPTION);
             atf_frame_out(t, f);
             pop(t);
         }
-        each_frame(cfa - 8, again);
+        each_frame(cfa - ATF_SLOT_BELOW_CFA, again);
         t->unwinding = 0;
     }
     atf_error_back(error);

@@ -8,7 +8,7 @@
 
 pthread_mutex_t atf_agent_lock = PTHREAD_MUTEX_INITIALIZER;
 atf_module *atf_modules;
-static atf_hook own[ATF_ROLE_LAST + 1]; /* functions of roles, found by the agent; and the loader's notification */
+static atf_hook own[ATF_ROLE_COUNT]; /* functions of roles, found by the agent; and the loader's notification */
 static atf_hook loader;
 static int looked, missed, late; /* late: the loader has mapped something and not relocated it yet */
 
@@ -21,10 +21,9 @@ static void refuse(atf_module *m, atf_plan_function *f, uint32_t why)
 /* Ours already: a function of a role, or one that an earlier plan hooked. */
 static int agents_own(uint8_t *p)
 {
-    int32_t d;
-    memcpy(&d, p + 1, 4);
-    if (p == loader.address || (*p == 0xE9 && atf_in_arena((uint64_t)(p + 5) + (uint64_t)(int64_t)d))) return 1;
-    for (uint32_t r = 1; r <= ATF_ROLE_LAST; r++)
+    uint64_t to = atf_jump_at(p);
+    if (p == loader.address || (to && atf_in_arena(to))) return 1;
+    for (uint32_t r = 1; r < ATF_ROLE_COUNT; r++)
         if (own[r].address == p) return 1;
     return atf_trap_own(p);
 }
@@ -36,11 +35,11 @@ static int fits_a_trap(uint32_t why)
     return (int)(those >> why & 1);
 }
 
-/* By an earlier plan: its jump may stand behind an endbr64 or behind the call of a profiler. */
+/* By an earlier plan: its jump may stand behind a landing pad or behind the call of a profiler. */
 static int hooked_before(const atf_plan_function *f, uint8_t *p)
 {
     atf_entry e;
-    if (agents_own(p) || (memcmp(p, "\xF3\x0F\x1E\xFA", 4) == 0 && agents_own(p + 4))) return 1;
+    if (agents_own(p) || (atf_landing(p) && agents_own(p + atf_landing(p)))) return 1;
     return (f->flags & ATF_FN_PROFILED) && atf_entry_find(p, f->size, f->size, 1, &e) == 0 && agents_own(p + e.offset);
 }
 
@@ -67,7 +66,7 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
         if (f->state == ATF_FN_WAITING) m->plan->waiting--;
         else if (f->state == ATF_FN_HOOKED || f->state == ATF_FN_HOOKED_ENTRY || f->state == ATF_FN_HOOKED_TRAP) m->plan->hooked--;
         else if (f->state == ATF_FN_REFUSED) m->plan->refused--;
-        if (role >= ATF_ROLE_CYG_ENTER || (reports && atf_cyg_traced(m, f))) {
+        if (ATF_ROLE_REPORTS(role) || (reports && atf_cyg_traced(m, f))) {
             if (m->hooks[i].stub) m->hooks[i].function = f, list[n++] = &m->hooks[i];
             f->state = role && !m->hooks[i].stub ? ATF_FN_REFUSED : ATF_FN_HOOKED, f->reason = ATF_WHY_NONE;
             if (!role) f->flags = (f->flags & 0x00FFFFFFu) | (uint32_t)ATF_WAY_CYG << 24, m->plan->hooked++;
@@ -88,7 +87,7 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
             flags |= ATF_FN_TRAP;
             why = (uint32_t)atf_trap_why(m->low, m->high);
             if (!why) why = (uint32_t)atf_stub_build(arena, (uint8_t *)at, f->size, f->size, f->function_id, flags, NULL, &m->hooks[i]);
-            if (!why && !atf_trap_put((uint8_t *)at, m->hooks[i].stub)) why = ATF_WHY_REACH;
+            if (!why && !atf_trap_put(m->hooks[i].address, m->hooks[i].stub)) why = ATF_WHY_REACH;
         }
         if (why) {
             refuse(m, f, why);
@@ -147,16 +146,17 @@ static uint32_t take_roles(atf_hook **list, uint32_t first, uint32_t last)
 static uint32_t take_own(atf_hook **list)
 {
     uint32_t n = take_roles(list, 1, atf_exec_followed() ? ATF_ROLE_LAST : ATF_ROLE_SET_IP);
+    if (!ATF_SLOTS_HOLD) n += take_roles(list + n, ATF_ROLE_FIND_FDE, ATF_ROLE_FIND_FDE);
     if (!loader.stub) {
         ElfW(Addr) brk = _r_debug.r_brk;
-        if (brk && take((uint8_t *)brk, 1, loader_changed, &loader)) list[n++] = &loader;
+        if (brk && take((uint8_t *)brk, atf_least_bytes((const uint8_t *)brk), loader_changed, &loader)) list[n++] = &loader;
     }
     return n;
 }
 
 uint32_t atf_hooks_most(void)
 {
-    uint32_t most = ATF_ROLE_LAST + 2 + TRAP_OWN_MOST;
+    uint32_t most = ATF_ROLE_COUNT + 2 + TRAP_OWN_MOST;
     for (atf_module *m = atf_modules; m; m = m->next) most += m->at->function_count;
     return most;
 }

@@ -15,7 +15,7 @@ static struct {
 
 static void moved_on(ucontext_t *u)
 {
-    uint64_t rip = (uint64_t)u->uc_mcontext.gregs[REG_RIP];
+    uint64_t rip = ATF_PC(u);
     uint32_t low = 0, high = now.n;
     while (low < high) {
         uint32_t mid = (low + high) / 2;
@@ -27,7 +27,7 @@ static void moved_on(ucontext_t *u)
     uint64_t at = rip - (uint64_t)h->address;
     if (!h->active || at == 0 || at >= h->bytes) return;
     for (uint32_t i = 0; i < h->moved.count; i++)
-        if (h->moved.old_at[i] == at) u->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)(h->stub + STUB_BODY + h->moved.moved_at[i]);
+        if (h->moved.old_at[i] == at) ATF_PC(u) = (uint64_t)(uintptr_t)(h->stub + STUB_BODY + h->moved.moved_at[i]);
 }
 
 /* Pages that hooks stand on get `prot`, neighbours in one call; made writable, they are copied now and not while threads stand. */
@@ -60,8 +60,10 @@ int atf_patch_all(atf_hook **hooks, uint32_t n, int put, int live, void (*stoppe
     if (!error) {
         for (uint32_t i = 0; i < n; i++) {
             memcpy(hooks[i]->address, put ? hooks[i]->patch : hooks[i]->original, hooks[i]->bytes);
+            atf_code_changed(hooks[i]->address, hooks[i]->bytes);
             hooks[i]->active = (uint8_t)put;
         }
+        atf_code_changed_all();
         if (stopped && !inside) stopped();
         if (live) atf_stop_over(put ? moved_on : NULL, report);
     }

@@ -1,19 +1,17 @@
 /* memcpy and memset of the agent's own: libc's use vector registers, which belong to the function being called. The agent is
  * compiled for general registers only, so that a slow path needs to save no more than those. */
-#include <stddef.h>
+#include "arch.h"
 
 __attribute__((visibility("hidden"))) void *memcpy(void *restrict to, const void *restrict from, size_t n)
 {
-    void *start = to;
-    __asm__ __volatile__("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
-    return start;
+    atf_arch_copy(to, from, n);
+    return to;
 }
 
 __attribute__((visibility("hidden"))) void *memset(void *to, int value, size_t n)
 {
-    void *start = to;
-    __asm__ __volatile__("rep stosb" : "+D"(to), "+c"(n) : "a"(value) : "memory");
-    return start;
+    atf_arch_fill(to, value, n);
+    return to;
 }
 
 __attribute__((visibility("hidden"))) int memcmp(const void *a, const void *b, size_t n)

@@ -88,6 +88,7 @@ _Static_assert(sizeof(atf_plan_module) == 64, "plan module");
  * traced themselves. The agent finds those of libgcc_s and libstdc++ alone; the controller names those that
  * are linked into a module statically. */
 #define ATF_FN_ROLE(flags) ((flags) >> 8 & 0xFF)
+#define ATF_ROLE_REPORTS(role) ((role) == ATF_ROLE_CYG_ENTER || (role) == ATF_ROLE_CYG_EXIT)
 enum atf_fn_role {
     ATF_ROLE_NONE = 0,
     ATF_ROLE_RAISE = 1,      /* _Unwind_RaiseException */
@@ -102,7 +103,9 @@ enum atf_fn_role {
     ATF_ROLE_FEXECVE = 10,
     ATF_ROLE_LAST = 10,      /* of those that the agent finds */
     ATF_ROLE_CYG_ENTER = 11, /* the module's own __cyg_profile_func_enter, which its functions call directly */
-    ATF_ROLE_CYG_EXIT = 12
+    ATF_ROLE_CYG_EXIT = 12,
+    ATF_ROLE_FIND_FDE = 13,  /* _Unwind_Find_FDE; aarch64 only, found by the agent too */
+    ATF_ROLE_COUNT = 14
 };
 
 /* How the agent came into a hooked function; agent's, bits 24..31 of the flags. */
@@ -121,10 +124,10 @@ enum atf_fn_state { ATF_FN_WAITING = 0, ATF_FN_HOOKED = 1, ATF_FN_HOOKED_ENTRY =
 /* atf_plan_function.reason, agent's, when REFUSED */
 enum atf_fn_reason {
     ATF_WHY_NONE = 0,
-    ATF_WHY_SHORT = 1,       /* fewer than 5 bytes up to the next code */
-    ATF_WHY_JUMP_BACK = 2,   /* a branch of its own leads into its first 5 bytes */
+    ATF_WHY_SHORT = 1,       /* fewer bytes up to the next code than a hook needs: 5, aarch64 4 */
+    ATF_WHY_JUMP_BACK = 2,   /* a branch of its own leads into its first 5 bytes (aarch64: to the hook) */
     ATF_WHY_INSTRUCTION = 3, /* an instruction that cannot be moved, or is unknown */
-    ATF_WHY_REACH = 4,       /* no memory within 2 GiB, or an operand would be out of reach */
+    ATF_WHY_REACH = 4,       /* no memory within 2 GiB (aarch64: 128 MiB), or an operand would be out of reach */
     ATF_WHY_OVERLAP = 5,     /* the function before it needs these bytes (or the same code under another name) */
     ATF_WHY_BOUNDS = 6,      /* not inside executable memory of its module */
     ATF_WHY_AGENT = 7,       /* code that the agent itself stands on */

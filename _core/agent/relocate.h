@@ -1,11 +1,8 @@
-/* Moves the instructions that a 5-byte jump will cover to another place, where they do the same.
+/* Moves the instructions that a jump will cover to another place, where they do the same.
  * Never includes Python.h. */
 #ifndef ATF_RELOCATE_H
 #define ATF_RELOCATE_H
-#include <stdint.h>
-
-#define ATF_PATCH_BYTES 5
-#define ATF_MOVED_MAX 80 /* bytes that moved instructions and the jump behind them take at most */
+#include "arch.h"
 
 /* Where each moved instruction stands now: a thread that was stopped at old[i] goes on at moved[i]. */
 typedef struct atf_moved {

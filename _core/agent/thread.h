@@ -1,7 +1,9 @@
-/* What the agent keeps for a thread, as C and the assembly of hot_x86_64.S see it. Offsets that both use are numbers here and are
+/* What the agent keeps for a thread, as C and the assembly of hot.S see it. Offsets that both use are numbers here and are
  * checked against the structs below. Never includes Python.h. */
 #ifndef ATF_AGENT_THREAD_H
 #define ATF_AGENT_THREAD_H
+
+#include "arch.h"
 
 #define T_GATE 0
 #define T_HEAD 8
@@ -25,22 +27,12 @@
 #define ATF_START_TO_COME 0x7FFFFFFFFFFFFFFF /* in `start`: the call has no time yet; later than everything */
 #define E_SIZE 40
 
-/* A stub: 32 bytes, then the moved instructions. `call enter` pushes stub + STUB_RET_ENTER, by which a stub is known from then on. */
-#define STUB_RET_ENTER 5
-#define STUB_RET_BODY 15 /* what stands in the frame's return slot while the function runs */
-#define STUB_FLAGS 20    /* u32 */
-#define STUB_ID 24       /* u64 */
-#define STUB_BODY 32
+/* Of a stub's flags; where they stand in it: arch.h. */
 #define STUB_ENTRY_ONLY 1
 #define STUB_DETAILS 2 /* its calls go through C, with their registers */
 #define STUB_TEXTS(flags) ((flags) >> 16 & 0x3F) /* argument registers that hold texts */
 #define STUB_TIMED 4   /* recorded only when it lasted long enough: nothing is written at its entry */
 
-/* What the stubs of STUB_DETAILS save: struct atf_registers. */
-#define R_RAX 64
-#define R_FLAGS 96
-#define R_XMM 112
-#define R_SIZE 176
 #define STUB_FRAMED 0x100 /* the return slot is 8(%rbp): the body begins with `pop 8(%rbp)`, which puts the pushed address there */
 #define STUB_FRAMED_POP 3 /* its bytes */
 #define STUB_CYG 0x200 /* no stub: a function that reports its calls itself; its frames hold no return address */

@@ -11,8 +11,6 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-#define INT3 0xCC
-
 /* Open addressing by the code's address; entries are never removed, so the handler reads without a lock. */
 typedef struct entry {
     uint64_t address; /* release after `stub`; 0: free */
@@ -45,7 +43,8 @@ static void pass_on(int number, siginfo_t *info, ucontext_t *u)
     if (theirs.sa_handler == SIG_DFL || theirs.sa_handler == SIG_IGN) {
         uint64_t fall[4] = {0};
         atf_call(SYS_rt_sigaction, number, (long)fall, 0, 8, 0, 0);
-        if (info->si_code == SI_KERNEL) u->uc_mcontext.gregs[REG_RIP]--; /* once more, this time for good */
+        if (forced && ATF_TRAP_BEHIND == 0) return;
+        if (info->si_code == SI_KERNEL) ATF_PC(u)--; /* once more, this time for good */
         else atf_call(SYS_tgkill, atf_call(SYS_getpid, 0, 0, 0, 0, 0, 0), atf_call(SYS_gettid, 0, 0, 0, 0, 0, 0), number, 0, 0, 0);
         return;
     }
@@ -61,12 +60,12 @@ static void pass_on(int number, siginfo_t *info, ucontext_t *u)
 static void trapped(int number, siginfo_t *info, void *context)
 {
     ucontext_t *u = context;
-    uint64_t at = (uint64_t)u->uc_mcontext.gregs[REG_RIP] - 1;
+    uint64_t at = ATF_PC(u) - ATF_TRAP_BEHIND;
     table *t = (table *)__atomic_load_n(&traps, __ATOMIC_ACQUIRE); /* pairs with atf_trap_put */
     entry *e = info->si_code > 0 && t ? place_of(t, at) : NULL;
     uint64_t stub = e && e->address ? atf_load_acquire64(&e->stub) : 0;
-    if (stub) u->uc_mcontext.gregs[REG_RIP] = (greg_t)stub;
-    else if (e && e->address && *(volatile uint8_t *)at != INT3) u->uc_mcontext.gregs[REG_RIP] = (greg_t)at; /* restored meanwhile */
+    if (stub) ATF_PC(u) = stub;
+    else if (e && e->address && !atf_trap_there(at)) ATF_PC(u) = at; /* restored meanwhile */
     else pass_on(number, info, u);
 }
 

@@ -8,10 +8,10 @@
 #include <string.h>
 
 typedef int (*trace_function)(void *context, void *argument);
-static uint8_t *original[ATF_ROLE_LAST + 1];
+static uint8_t *original[ATF_ROLE_COUNT];
 
 /* Frames above our own. Our own return slot does not count: at a catch it is the very slot of the callee that threw. */
-#define ABOVE ((uint64_t)(uintptr_t)__builtin_frame_address(0) + 16)
+#define ABOVE ATF_OWN_CFA
 
 static int raise_exception(void *exception)
 {
@@ -80,13 +80,8 @@ static void *begin_catch(void *exception)
  * before the one that is set holds it in libgcc's contexts; code that is not libgcc's own gives 0. */
 static uint64_t cfa_of(const void *context)
 {
-    static const uint8_t endbr[] = {0xF3, 0x0F, 0x1E, 0xFA}, set[] = {0x48, 0x89, 0xB7}; /* mov %rsi, offset(%rdi) */
-    const uint8_t *code = original[ATF_ROLE_SET_IP];
-    uint32_t offset;
-    if (memcmp(code, endbr, sizeof endbr) == 0) code += sizeof endbr;
-    if (memcmp(code, set, sizeof set) != 0) return 0;
-    memcpy(&offset, code + sizeof set, 4);
-    return offset == 0x98 ? *(const uint64_t *)((const char *)context + offset - 8) : 0;
+    uint32_t offset = atf_context_ra(original[ATF_ROLE_SET_IP]);
+    return offset ? *(const uint64_t *)((const char *)context + offset - 8) : 0;
 }
 
 static void set_ip(void *context, uint64_t address)
@@ -94,6 +89,18 @@ static void set_ip(void *context, uint64_t address)
     uint64_t cfa = cfa_of(context);
     if (cfa) atf_agent_frames_land(cfa);
     ((void (*)(void *, uint64_t))original[ATF_ROLE_SET_IP])(context, address);
+}
+
+/* Where return addresses cannot be given back: what the unwinder takes for one is ours, and it asks here what it knows of that place.
+ * `found` lies in its context behind the canonical frame address, the return address, and a word more. */
+static const void *find_fde(void *pc, void *found)
+{
+    uint64_t *ra = (uint64_t *)found - 2, own = (uint64_t)(uintptr_t)pc + 1;
+    if (atf_in_arena(own) && *ra == own) {
+        uint64_t back = atf_agent_returns_to(ra[-1], own);
+        if (back) *ra = back, pc = (void *)(uintptr_t)(back - 1);
+    }
+    return ((const void *(*)(void *, void *))original[ATF_ROLE_FIND_FDE])(pc, found);
 }
 
 static const struct { const char *library, *name; void *wrapper; } roles[] = {
@@ -104,6 +111,7 @@ static const struct { const char *library, *name; void *wrapper; } roles[] = {
     [ATF_ROLE_BACKTRACE] = {"libgcc_s.so.1", "_Unwind_Backtrace", backtrace_frames},
     [ATF_ROLE_BEGIN_CATCH] = {"libstdc++.so.6", "__cxa_begin_catch", begin_catch},
     [ATF_ROLE_SET_IP] = {"libgcc_s.so.1", "_Unwind_SetIP", set_ip},
+    [ATF_ROLE_FIND_FDE] = {"libgcc_s.so.1", "_Unwind_Find_FDE", find_fde},
     [ATF_ROLE_EXECVE] = {"libc.so.6", "execve", NULL},
     [ATF_ROLE_EXECVEAT] = {"libc.so.6", "execveat", NULL},
     [ATF_ROLE_FEXECVE] = {"libc.so.6", "fexecve", NULL},
@@ -112,7 +120,7 @@ static const struct { const char *library, *name; void *wrapper; } roles[] = {
 void *atf_wrapper_of(uint32_t role, uint8_t ***at)
 {
     if (role >= ATF_ROLE_EXECVE && role <= ATF_ROLE_LAST) return atf_exec_wrapper(role, at);
-    if (role == 0 || role > ATF_ROLE_SET_IP) return NULL;
+    if (role == 0 || (role > ATF_ROLE_SET_IP && (role != ATF_ROLE_FIND_FDE || ATF_SLOTS_HOLD))) return NULL;
     *at = &original[role];
     return roles[role].wrapper;
 }
@@ -120,7 +128,7 @@ void *atf_wrapper_of(uint32_t role, uint8_t ***at)
 int atf_wrapper_library(uint32_t role, uint8_t **address, uint32_t *size)
 {
     /* libgcc_s is loaded by the C library when a thread is cancelled or exits: now rather than then. */
-    int mode = role >= ATF_ROLE_BEGIN_CATCH ? RTLD_LAZY | RTLD_NOLOAD : RTLD_LAZY;
+    int mode = role >= ATF_ROLE_BEGIN_CATCH && role <= ATF_ROLE_LAST ? RTLD_LAZY | RTLD_NOLOAD : RTLD_LAZY;
     void *library = dlopen(roles[role].library, mode);
     void *found = library ? dlsym(library, roles[role].name) : NULL;
     Dl_info info;

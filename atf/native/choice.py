@@ -13,7 +13,7 @@ from atf._core.errors import NothingToTrace
 from atf.manifest import NATIVE_MODULES as FIRST_MODULE  # Python's modules count from 1
 from atf.native import instrumented
 from atf.native.demangle import demangle, qualified
-from atf.native.elf import IFUNC, ElfFile, Function
+from atf.native.elf import AARCH64, IFUNC, ElfFile, Function
 
 UNTOUCHED = re.compile(r"ld-linux[^/]*|ld-musl[^/]*|ld[.-][^/]*\.so[^/]*|libgcc_s\.so[^/]*|libatf_(agent|boot)\.so|(lib)?frida[^/]*|linux-vdso.*|linux-gate.*")
 GO = "goroutines' stacks move and are read by Go's own unwinder, which stops at a traced frame: trace its C libraries by --module, and Go by runtime/trace"
@@ -21,6 +21,7 @@ ROLES = {
     "_Unwind_RaiseException": 1, "_Unwind_ForcedUnwind": 2, "_Unwind_Resume_or_Rethrow": 3, "_Unwind_Resume": 4, "_Unwind_Backtrace": 5,
     "__cxa_begin_catch": 6, "_Unwind_SetIP": 7,
 }  # fmt: skip
+ROLES_AARCH64 = {**ROLES, "_Unwind_Find_FDE": 13}
 _RULES = (
     (r"_?_?(sig)?(set|long)jmp|__sigsetjmp|_+longjmp\w*|__longjmp_chk|__libc_siglongjmp", "saves or restores a stack: a return hook would not survive it"),
     (r"_?v?fork|__v?fork|__libc_v?fork|_Fork|__clone\d?|clone3?", "returns in two processes"),
@@ -103,14 +104,15 @@ def choose(module: Module, file: ElfFile, globs: Globs, least_bytes: int = 5) ->
         module.refused = [("*", GO)]
         return module
     unwinder = any(function.name == "_Unwind_RaiseException" for function in functions)
+    roles = ROLES_AARCH64 if file.machine == AARCH64 else ROLES
     flags = instrumented.flags_of(file, functions)
     reports = any(flag & instrumented.INSTRUMENTED for flag in flags.values())
     for number, function in enumerate(functions):
         full = demangle(function.name)
         name = qualified(full) if full != function.name else full
         # A role of a file that is no unwinder: linked in statically, so that the agent cannot find it by its library.
-        if unwinder and function.name in ROLES:
-            module.chosen.append(Chosen(function.vaddr, function.size, name, function.name, number, ROLES[function.name]))
+        if unwinder and function.name in roles:
+            module.chosen.append(Chosen(function.vaddr, function.size, name, function.name, number, roles[function.name]))
         if reports and function.name in instrumented.CYG_ROLES:
             module.chosen.append(Chosen(function.vaddr, function.size, name, function.name, number, instrumented.CYG_ROLES[function.name]))
         if not globs.wants(module.name, name, full):
@@ -119,7 +121,7 @@ def choose(module: Module, file: ElfFile, globs: Globs, least_bytes: int = 5) ->
         why = _NAMED[-1][1] if function.vaddr == file.entry else _why_not(function, unwinder, least_bytes)
         if why:
             module.refused.append((name, why))
-        elif not (unwinder and function.name in ROLES):
+        elif not (unwinder and function.name in roles):
             module.chosen.append(Chosen(function.vaddr, function.size, name, function.name, number, 0, flags.get(function.vaddr, 0)))
     return module
 
@@ -137,7 +139,7 @@ def _why_not(function: Function, unwinder: bool, least_bytes: int) -> str:
         if _ANY.fullmatch(name):
             return next(why for pattern, why in _NAMED if pattern.fullmatch(name))
     if function.room < least_bytes:
-        return "shorter than 5 bytes up to the next code"
+        return f"shorter than {least_bytes} bytes up to the next code"
     return ""
 
 

@@ -17,6 +17,7 @@ from atf._core.errors import TargetForeign, TargetGone
 from atf.native import ehframe
 
 MACHINES = {3: "x86 (32 bits)", 40: "ARM (32 bits)", 62: "x86_64", 183: "aarch64", 243: "RISC-V", 22: "s390x", 21: "ppc64"}
+X86_64, AARCH64 = 62, 183
 NOTYPE, FUNC, IFUNC = 0, 2, 10
 SYMBOL = np.dtype([("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")])
 _SECTION = struct.Struct("<IIQQQQIIQQ")

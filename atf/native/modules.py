@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from atf._core.errors import TargetDenied, TargetError, TargetForeign, TargetGone, UsageError
 from atf.native.choice import Globs, Module, choose, require
-from atf.native.elf import ElfFile
+from atf.native.elf import AARCH64, X86_64, ElfFile
 
 _LISTED = re.compile(r"=> (/\S.*) \(0x|^\s*(/\S.*) \(0x", re.M)
 
@@ -30,7 +30,7 @@ def find_program(word: str, path: str | None = None) -> str:
 
 def traceable(file: ElfFile) -> ElfFile:
     """TargetForeign, with what to do, for a program that the agent cannot enter."""
-    here = {"x86_64": 62, "aarch64": 183}.get(os.uname().machine)
+    here = {"x86_64": X86_64, "aarch64": AARCH64}.get(os.uname().machine)
     if file.machine != here:
         raise TargetForeign(f"{file.path} is a program for {file.machine_name}, this machine is {os.uname().machine}: run it natively to trace it")
     if file.is_static:
@@ -103,7 +103,8 @@ def choose_modules(
             continue
         file = ElfFile(readable)
         module = Module(path, os.path.basename(path), number, file.build_id, file.size_in_memory, number == 0, file=readable)
-        modules.append(choose(module, file, globs, 1 if slow_path else 5))
+        least = 4 if file.machine == AARCH64 else 1 if slow_path else 5  # bytes that a hook takes
+        modules.append(choose(module, file, globs, least))
     require(modules, include, exclude)
     return modules
 

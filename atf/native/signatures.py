@@ -1,4 +1,4 @@
-"""Parameters and results of functions, from a program's DWARF: their names, their types, and where the System V ABI of x86-64 puts them."""
+"""Parameters and results of functions, from a program's DWARF: their names, their types, and where the calling convention of its processor puts them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from atf._core.errors import AtfError
-from atf.native.abi import Layout, Places
+from atf.native import aapcs64, abi
+from atf.native.abi import Layout
 from atf.native.types import Types
 
 BUDGET_S = 5.0  # a recording's end does not wait longer than this for types
@@ -34,7 +35,8 @@ class Signatures:
             with open(self._with_types(), "rb") as file:
                 elf = ELFFile(file)
                 if elf.has_dwarf_info():
-                    _read(elf.get_dwarf_info(), wanted, found, time.monotonic() + BUDGET_S)
+                    convention = aapcs64.Places if elf["e_machine"] == "EM_AARCH64" else abi.Places
+                    _read(elf.get_dwarf_info(), wanted, found, time.monotonic() + BUDGET_S, convention)
         except (AtfError, OSError, ELFError, DWARFError, ValueError, KeyError, IndexError, AttributeError, AssertionError, RecursionError):
             pass  # types are an extra: debug information that cannot be read leaves registers as they are
         return found
@@ -47,7 +49,7 @@ class Signatures:
         return separate or self.path
 
 
-def _read(dwarf: Any, wanted: set[int], found: dict[int, dict[str, Any]], until: float) -> None:
+def _read(dwarf: Any, wanted: set[int], found: dict[int, dict[str, Any]], until: float, convention: Any) -> None:
     for unit in _units(dwarf, wanted):
         types = Types(unit)
         for die in _functions(unit.get_top_DIE()):
@@ -55,7 +57,7 @@ def _read(dwarf: Any, wanted: set[int], found: dict[int, dict[str, Any]], until:
                 return
             for address in _begins(dwarf, unit, die):
                 if address in wanted and address not in found:
-                    found[address] = _signature(types, die)
+                    found[address] = _signature(types, die, convention())
 
 
 def _units(dwarf: Any, wanted: set[int]) -> Iterable[Any]:
@@ -88,13 +90,12 @@ def _begins(dwarf: Any, unit: Any, die: Any) -> list[int]:
     return [entry.begin_offset + (0 if getattr(entry, "is_absolute", False) else from_base) for entry in entries if hasattr(entry, "begin_offset")]
 
 
-def _signature(types: Types, die: Any) -> dict[str, Any]:
+def _signature(types: Types, die: Any, places: Any) -> dict[str, Any]:
     source = types.follow(die, "DW_AT_abstract_origin") or die
     declared = types.follow(source, "DW_AT_specification") or source
     result = types.of(source) if "DW_AT_type" in source.attributes else types.of(declared)
-    places = Places()
     at = places.returned(result)
-    returns = _told(result, at, hidden=at == "rax" and result.in_memory)
+    returns = _told(result, at, hidden=(at == "rax" and result.in_memory) or places.points(result))
     parameters = []
     for child in source.iter_children():
         if child.tag == "DW_TAG_unspecified_parameters":
@@ -104,7 +105,7 @@ def _signature(types: Types, die: Any) -> dict[str, Any]:
             layout = types.of(whole)
             name = whole.attributes.get("DW_AT_name")
             text = name.value.decode("utf-8", "replace") if name is not None else f"arg{len(parameters)}"
-            parameters.append({"name": text, **_told(layout, places.taken(layout))})
+            parameters.append({"name": text, **_told(layout, places.taken(layout), hidden=places.points(layout))})
     return {"parameters": parameters, "returns": returns}
 
 

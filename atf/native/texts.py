@@ -6,7 +6,7 @@ import re
 
 from atf.native.choice import Module
 from atf.native.signatures import CHANGED, Signatures
-from atf.trace_native import INTEGERS, is_secret
+from atf.trace_native import is_secret, text_register
 
 _TEXT = re.compile(r"((const|volatile) )*char( (const|volatile))* ?\*( (const|volatile|restrict))*")
 
@@ -19,8 +19,9 @@ def texts_of(modules: list[Module]) -> dict[int, int]:
         for address, signature in Signatures(module.file or module.path).of(functions).items():
             mask = 0
             for one in signature["parameters"]:
-                if one["at"] in INTEGERS and _TEXT.fullmatch(one["type"]) and not is_secret(one["name"]):
-                    mask |= 1 << INTEGERS.index(one["at"])
+                number = text_register(one["at"])
+                if number is not None and _TEXT.fullmatch(one["type"]) and not is_secret(one["name"]):
+                    mask |= 1 << number
             if mask:
                 found[functions[address]] = mask
     return found

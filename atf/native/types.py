@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from atf.native.abi import INTEGER, MEMORY, SSE, Layout, classes_of
+from atf.native.abi import INTEGER, MEMORY, SSE, Layout, alike_of, classes_of
 
 _NAMES_MOST = 64  # of an enumeration
 _DEEPEST = 16
@@ -90,7 +90,8 @@ class Types:
         parts = self._parts(die, 0, room)
         packed = any(size and offset % min(size, 8) for offset, size, _ in parts)
         alignment = 16 if any(size == 16 for _, size, _ in parts) else max(8, _number(die, "DW_AT_alignment", 8))
-        return Layout(name, bytes, classes_of(bytes, parts, packed), "raw", by_reference=convention == _BY_REFERENCE or destroyed, alignment=alignment)
+        gone = convention == _BY_REFERENCE or destroyed
+        return Layout(name, bytes, classes_of(bytes, parts, packed), "raw", by_reference=gone, alignment=alignment, alike=alike_of(bytes, parts))
 
     def _parts(self, die: Any, base: int, room: int) -> list[tuple[int, int, str]]:
         """(offset, bytes, class) of the scalars in a structure, those of its bases and members too."""

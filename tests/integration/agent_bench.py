@@ -31,9 +31,9 @@ REASONS += [f"reason {n}" for n in range(12, 14)] + ["signal", "libc"]
 NEVER = ("setjmp", "_setjmp", "__sigsetjmp", "sigsetjmp", "fork", "vfork", "clone", "swapcontext", "getcontext", "setcontext", "makecontext", "__restore_rt")
 
 
-def symbols(path, dynamic=False):
+def symbols(path, dynamic=False, nm="nm"):
     """``{name: (vaddr, size)}`` of the functions defined in an ELF file."""
-    command = ["nm", "--defined-only", "-S", *(["-D"] if dynamic else []), str(path)]
+    command = [nm, "--defined-only", "-S", *(["-D"] if dynamic else []), str(path)]
     found = {}
     for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
         parts = line.split()
@@ -153,13 +153,13 @@ class Bench:
         return [Module(str(program), own, 1, flags or {}), *extra]
 
     @contextlib.contextmanager
-    def session(self, modules, flags=0, policy="block", started=True, stack_bytes=0, min_duration_ns=0, **options):
+    def session(self, modules, flags=0, policy="block", started=True, stack_bytes=0, min_duration_ns=0, common_clock=False, **options):
         """Segments, a plan that names them, and a drain: yields (segments, plan, take_in, gatherer). started: the drain runs at once."""
         self.runs += 1
         out = self.path / f"run{self.runs}"
         out.mkdir()
         geometry = {"slots": 64, "index_rings": 4, "index_bytes": 1 << 20, "detail_rings": 0, "names_bytes": 4096, **options}
-        segments = segment.SegmentSet.create(options=geometry, policy=policy)
+        segments = segment.SegmentSet.create(options=geometry, policy=policy, common_clock=common_clock)
         plan = Plan(out / "plan", segments.ids, modules, flags, stack_bytes, min_duration_ns)
         gatherer = Gatherer(str(out), None)
         self.out = out

@@ -25,7 +25,7 @@ static const struct { const char *key; uint64_t *value; } keys[] = {
 static life lives[LIVES_MAX];
 static uint32_t lives_begun;
 
-/* ---------------------------------------------------------------- hot_x86_64.S, in C */
+/* ---------------------------------------------------------------- x86_64/hot.S, in C */
 static atf_agent_thread *ready(void)
 {
     atf_agent_thread *t = atf_agent_fast;

@@ -1,6 +1,6 @@
 /* Reads one instruction a line, as hexadecimal bytes, and compares the decoder's length with the line's. A line may be followed by
  * what the decoder must say of it: kind, and offset of a RIP-relative operand. */
-#include "agent/x86_decode.h"
+#include "agent/x86_64/decode.h"
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -8,7 +8,8 @@ import os
 import pytest
 from native_harness import DRAIN, ROOT, assert_caught, assert_clean, builder, run
 
-AGENT = sorted(path for path in (ROOT / "_core/agent").glob("*.[cS]") if path.stem != "boot")  # boot is the other library
+PLACE = ROOT / "_core/agent"
+AGENT = sorted(path for path in [*PLACE.glob("*.c"), *PLACE.glob("x86_64/*.[cS]")] if path.stem != "boot")  # boot is the other library
 SOURCES = [ROOT / "tests/native/agent_stress.c", *AGENT, *DRAIN]
 
 pytestmark = pytest.mark.skipif(os.uname().sysname != "Linux" or os.uname().machine != "x86_64", reason="there is no agent for this machine")

@@ -9,8 +9,8 @@
  * The sweep is linear and starts anew where a function is known to begin. Where a branch leads to a place that the sweep took for the
  * middle of an instruction, both readings are followed: data between code hides nothing that is branched to. Bytes that are no
  * instruction are tried one by one. What is read wrongly can refuse a function, no more. */
-#include "sweep.h"
-#include "x86_decode.h"
+#include "../sweep.h"
+#include "decode.h"
 #include <link.h>
 #include <stdlib.h>
 

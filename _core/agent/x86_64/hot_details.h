@@ -1,4 +1,4 @@
-/* Two more record paths, part of hot_x86_64.S. Timed: an entry keeps its time in its frame and writes nothing, and a return that
+/* Two more record paths, part of hot.S. Timed: an entry keeps its time in its frame and writes nothing, and a return that
  * came too soon writes nothing either; the others go to C, which writes what is due in the order of time. Details: every call goes
  * to C, with the registers saved: C is compiled for general registers only, so vector registers are copied and not restored. */
 

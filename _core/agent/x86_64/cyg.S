@@ -3,11 +3,11 @@
  *
  * A frame of the shadow stack stands for a call here too. Its slot is the reporting function's stack pointer, which the functions
  * inlined into it share; its `ret` holds the address behind the call that reported it, and 16 bits of the call site above. */
-#include "thread.h"
-#include "cyg.h"
+#include "../thread.h"
+#include "cyg_table.h"
         .text
-        .globl atf_cyg_begin, atf_cyg_end, atf_cyg_enter, atf_cyg_exit, atf_cyg_enter_own, atf_cyg_exit_own
-        .hidden atf_cyg_begin, atf_cyg_end, atf_cyg_enter, atf_cyg_exit, atf_cyg_enter_own, atf_cyg_exit_own
+        .globl atf_path_begin, atf_path_end, atf_cyg_enter, atf_cyg_exit, atf_cyg_enter_own, atf_cyg_exit_own
+        .hidden atf_path_begin, atf_path_end, atf_cyg_enter, atf_cyg_exit, atf_cyg_enter_own, atf_cyg_exit_own
         .hidden atf_agent_fast, atf_cyg_now, atf_cyg_sequence, atf_cyg_next, atf_cyg_enter_slow, atf_cyg_exit_slow
 
         /* r11: the thread, r10: its top frame. */
@@ -199,10 +199,10 @@
         ABORT   \name
         .endm
 
-atf_cyg_begin:
+atf_path_begin:
         ENTER   atf_cyg_enter, 0
         EXIT    atf_cyg_exit, 1
         ENTER   atf_cyg_enter_own, 2
         EXIT    atf_cyg_exit_own, 3
-atf_cyg_end:
+atf_path_end:
         .section .note.GNU-stack, "", @progbits

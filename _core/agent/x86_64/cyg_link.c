@@ -1,6 +1,6 @@
 /* Leads a module's reports of its calls, and its calls of a profiler, to the agent: by the slots of its global offset table, or, where it calls a hook of its own
  * directly, by a jump at the start of that. Whoever was called before is called after us, unless it does nothing. */
-#include "cyg.h"
+#include "cyg_table.h"
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>

@@ -1,6 +1,6 @@
-/* The slow half of cyg_x86_64.S. What is on top of the shadow stack need not be the caller: functions were left by longjmp or by an
+/* The slow half of cyg.S. What is on top of the shadow stack need not be the caller: functions were left by longjmp or by an
  * exception without a report, and those that were inlined report from the same stack pointer as the function around them. */
-#include "cyg.h"
+#include "cyg_table.h"
 
 atf_cyg_table *atf_cyg_now;
 int64_t atf_cyg_sequence;

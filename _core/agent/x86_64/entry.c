@@ -1,9 +1,9 @@
 /* Programs that were built for tracers. A call of mcount or __fentry__ stays where it is and is made as ever: both read the return
  * address of the function they stand in, so the hook stands behind it, where that address is not ours yet. Nops that were left for a
  * tracer are written over, and nothing needs to be moved. */
-#include "entry.h"
-#include "plan.h"
-#include "x86_decode.h"
+#include "../entry.h"
+#include "../plan.h"
+#include "decode.h"
 
 #define PROLOGUE_MOST 128 /* bytes up to the call of mcount */
 

@@ -4,7 +4,7 @@
  *
  * Between `cs` and the store that commits a record runs a restartable sequence (rseq): a signal or a preemption in it sends the
  * thread back to `arm`, so that a handler's records stand whole before the one that was begun, in the order of time. */
-#include "thread.h"
+#include "../thread.h"
 #define RECORDS_AHEAD 2048 /* bytes: some hundred ns before the line is written. 1 to 3 KB serve alike, 200 bytes are too near */
         .section .text
         .globl atf_hot_begin, atf_hot_enter, atf_hot_entry_only, atf_hot_leave, atf_hot_literals, atf_hot_end
@@ -264,7 +264,7 @@ atf_hot_enter_framed:
         BACK
         ret
 
-#include "hot_details_x86_64.h"
+#include "hot_details.h"
 
         /* Filled in for each copy, in the order of struct atf_literals. */
         .balign 32

@@ -1,8 +1,8 @@
 /* Moves one instruction, for functions whose first byte alone is changed. More of them can be moved than of five bytes: what
  * follows the instruction stays where it is, so only the instruction itself must bear it. */
-#include "relocate.h"
-#include "plan.h"
-#include "x86_decode.h"
+#include "../relocate.h"
+#include "../plan.h"
+#include "decode.h"
 
 static int jump(uint8_t *at, const uint8_t *target)
 {

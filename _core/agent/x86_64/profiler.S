@@ -1,7 +1,7 @@
 /* What stands in the slots of mcount and __fentry__. Both read the return address of the function that calls them, which is ours where
  * another traced function ended in a jump to this one: then that one is over, and its return address is given back before they look.
  * They preserve every register but r11 and the flags (r10 is their caller's, the static chain). */
-#include "thread.h"
+#include "../thread.h"
         .text
         .hidden atf_agent_fast, atf_profiler_next, atf_profiler_tail
 

@@ -1,5 +1,5 @@
-/* The slow half of profiler_x86_64.S. */
-#include "agent.h"
+/* The slow half of profiler.S. */
+#include "../agent.h"
 
 void *atf_profiler_next[2]; /* mcount, __fentry__: as the program would have called them */
 

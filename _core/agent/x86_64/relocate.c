@@ -1,6 +1,6 @@
-#include "relocate.h"
-#include "plan.h"
-#include "x86_decode.h"
+#include "../relocate.h"
+#include "../plan.h"
+#include "decode.h"
 
 /* Whether n bytes do nothing but fill: nops, int3, and zeros, which are bytes there and never an instruction with what follows. */
 static int padding(const uint8_t *p, uint32_t n, uint32_t room)

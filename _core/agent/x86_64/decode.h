@@ -1,8 +1,8 @@
 /* Lengths and the few facts that moving an x86-64 instruction needs: where its RIP-relative operand stands, and whether it
  * branches. Long mode only. Knows the maps 0F, 0F38, 0F3A, VEX, EVEX and XOP; refuses what it does not know. No tables: the
  * rules of the opcode map, row by row. Data in, data out; never includes Python.h. */
-#ifndef ATF_X86_DECODE_H
-#define ATF_X86_DECODE_H
+#ifndef ATF_X86_64_DECODE_H
+#define ATF_X86_64_DECODE_H
 #include <stdint.h>
 #include <string.h>
 
