@@ -166,14 +166,15 @@ class Supervisor:
         started = ticked = time.monotonic()
         while process.poll() is None and not self._hurry.over():
             now = time.monotonic()
+            calm = self.stopping is None and duration_s is not None and started + duration_s - now <= CALM_S
             if self.stopping is None:
-                if duration_s is None or started + duration_s - now > CALM_S:
+                if not calm:
                     self._guarded(self.gatherer.poll)
                 if self._asked_end is not None:
                     self.stop(self._asked_end)
                 elif duration_s is not None and now - started >= duration_s:
                     self.stop("duration")
-            if tick is not None and now - ticked > 0.25:
+            if tick is not None and now - ticked > 0.25 and not calm:
                 ticked = now
                 self._guarded(tick, self)
             nap = 0.002 if now - started < 0.5 else 0.02
