@@ -17,6 +17,7 @@ from atf.gather import Gatherer
 from atf.manifest import new_session_directory
 
 if TYPE_CHECKING:
+    from atf.budget import Budget
     from atf.flight import Flight
 
 PASSED_ON = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
@@ -69,7 +70,7 @@ class Hurry:
 class Supervisor:
     """One run of ``atf record``."""
 
-    def __init__(self, command: list[str], out: str, config: dict[str, str], flight: Flight | None = None):
+    def __init__(self, command: list[str], out: str, config: dict[str, str], flight: Flight | None = None, budget: Budget | None = None):
         self.command = self._command_line(command)
         self.path = new_session_directory(out)
         values = {
@@ -78,6 +79,7 @@ class Supervisor:
             "recorder_pid": os.getpid(),
             "recorder_start": process_start(os.getpid()),
             "paths": library_path(),
+            "budget": "0" if budget is None else "1",
             "crash": "1" if flight is not None and flight.wants_crash else "0",
         }
         try:
@@ -86,6 +88,7 @@ class Supervisor:
             self._discard()
             raise
         self.gatherer = self._gatherer(config.get("level", "returns"), flight)
+        self.gatherer.budget = budget
         self.flight = flight
         self.gatherer.commands["stop"] = self._asked_to_stop
         self.stopping: str | None = None
