@@ -55,7 +55,6 @@ cdef extern from "layout.h" nogil:
     atf_cell *atf_cell_at(atf_global_lane *g, uint64_t position)
     uint64_t atf_registry_bytes(const atf_geometry *g)
     uint64_t atf_rings_bytes(const atf_geometry *g)
-    uint64_t atf_rings_start(const atf_geometry *g)
     uint64_t atf_spares_start(const atf_geometry *g)
     uint64_t atf_slot_ring_bytes(const atf_geometry *g)
 

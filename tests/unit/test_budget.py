@@ -6,6 +6,7 @@ import pytest
 
 from atf import budget
 from atf._core.errors import UsageError
+import itertools
 
 
 def steered(costs, limit=10.0, rungs=3, step=0.1):
@@ -18,7 +19,7 @@ def steered(costs, limit=10.0, rungs=3, step=0.1):
 
 
 def changes(found):
-    return sum(a[1] != b[1] for a, b in zip(found, found[1:]))
+    return sum(a[1] != b[1] for a, b in itertools.pairwise(found))
 
 
 def test_it_goes_down_at_once_and_up_when_there_is_room_for_long():
@@ -40,8 +41,8 @@ def test_a_wrong_forecast_is_tried_less_and_less():
     steering, rungs = budget.Steering(10.0, 2), []
     for number in range(6000):  # the level above looks cheap and never is
         rungs.append(steering.look(number * 0.1, (20.0, 1.0)[steering.at], 1.0))
-    up = [i for i, (a, b) in enumerate(zip(rungs, rungs[1:])) if b < a]
-    waits = [round((b - a) * 0.1) for a, b in zip(up, up[1:])]
+    up = [i for i, (a, b) in enumerate(itertools.pairwise(rungs)) if b < a]
+    waits = [round((b - a) * 0.1) for a, b in itertools.pairwise(up)]
     assert waits == sorted(waits) and waits[-1] >= 60 and rungs.count(0) < 20
 
 
