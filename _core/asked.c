@@ -5,7 +5,7 @@
 
 static uint64_t took(atf_calls *c, const atf_event *e)
 {
-    if (e->event_kind == ATF_GAP) memset(c, 0, sizeof *c); /* what is missing may have ended any of them */
+    if (e->event_kind == ATF_GAP || atf_tells_level(e)) memset(c, 0, sizeof *c); /* what is missing may have ended any of them */
     if (e->call_depth >= ATF_CALLS_DEEPEST) return 0;
     uint64_t begun = 0;
     switch (e->event_kind) {

@@ -38,6 +38,7 @@ static inline void atf_store_release64(uint64_t *p, uint64_t v) { __atomic_store
 /* Adds to a counter that one thread writes and others look at. */
 static inline void atf_count64(uint64_t *p, uint64_t v) { atf_store_relaxed64(p, atf_load_relaxed64(p) + v); }
 static inline uint64_t atf_add_relaxed64(uint64_t *p, uint64_t v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
+static inline uint64_t atf_add_acq_rel64(uint64_t *p, uint64_t v) { return __atomic_fetch_add(p, v, ATF_ORDER_ACQ_REL); }
 static inline uint64_t atf_or_acq_rel64(uint64_t *p, uint64_t v) { return __atomic_fetch_or(p, v, ATF_ORDER_ACQ_REL); }
 static inline uint64_t atf_and_acq_rel64(uint64_t *p, uint64_t v) { return __atomic_fetch_and(p, v, ATF_ORDER_ACQ_REL); }
 static inline int atf_cas_acq_rel64(uint64_t *p, uint64_t expected, uint64_t wanted)

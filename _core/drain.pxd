@@ -4,12 +4,6 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from atf._core.pressure cimport atf_period, atf_periods, atf_pressure
 
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_mutex_t:
-        pass
-    int pthread_mutex_lock(pthread_mutex_t *lock)
-    int pthread_mutex_unlock(pthread_mutex_t *lock)
-
 cdef extern from "engine.h" nogil:
     ctypedef struct atf_writer:
         uint64_t events, details, detail_bytes, time_start_ns, time_end_ns
@@ -66,8 +60,10 @@ cdef extern from "engine.h" nogil:
         atf_windows windows
         atf_store store
         atf_asked asked
+    ctypedef struct atf_turns:
+        uint64_t let_by
     ctypedef struct atf_engine:
-        pthread_mutex_t lock
+        atf_turns turns
         uint64_t cpu_ns, flush_ns, cycles
         int running
         atf_flight *flight

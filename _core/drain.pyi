@@ -96,6 +96,9 @@ class Drain:
     def cpu_ns(self) -> int:
         """CPU time the thread has used, ns."""
     @property
+    def let_by(self) -> int:
+        """Passes that went by while somebody waited for what only the drain's thread holds: the most of one who waited."""
+    @property
     def running(self) -> bool: ...
     @staticmethod
     def fork_waits(wait: bool) -> None: ...

@@ -16,6 +16,8 @@ from atf._core.shm cimport Segments, atf_control, atf_global_lane, atf_load_rela
 cdef extern from "engine.h" nogil:
     uint32_t atf_asked_take(atf_asked *a, atf_sighting *to, uint32_t most)
     atf_engine *atf_engine_new()
+    void atf_engine_lock(atf_engine *e)
+    void atf_engine_unlock(atf_engine *e)
     void atf_engine_delete(atf_engine *e)
     int atf_engine_start(atf_engine *e)
     void atf_engine_join(atf_engine *e)
@@ -104,7 +106,7 @@ cdef class Source:
             raise ValueError("as many masks as ids")
         if f == NULL: return
         with nogil:
-            pthread_mutex_lock(&self.engine.lock)
+            atf_engine_lock(self.engine)
             for i in range(of.shape[0]):
                 entry = atf_functions_at(&self.source.functions, of[i])
                 if entry == NULL: continue
@@ -114,7 +116,7 @@ cdef class Source:
                     atf_flight_mark(f, entry.last_ns, lowest(met))
                 entry.rules = bits[i]
             self.source.named_ns = max(self.source.named_ns, until_ns)
-            pthread_mutex_unlock(&self.engine.lock)
+            atf_engine_unlock(self.engine)
 
     def overload(self):
         """How close lanes were to losing records: ``{"lanes", "periods", "unlisted"}``. lanes: those that were not always normal, how
@@ -253,11 +255,11 @@ cdef class Drain:
             elif kind != "outside":
                 made.other |= 1u << i
         with nogil:
-            pthread_mutex_lock(&self.engine.lock)
+            atf_engine_lock(self.engine)
             made.version = f.policy.version + 1
             f.policy = made
             atf_engine_rules_changed(self.engine)
-            pthread_mutex_unlock(&self.engine.lock)
+            atf_engine_unlock(self.engine)
         return made.version
 
     def mark(self, ns=None, uint32_t rule=0):
@@ -265,9 +267,9 @@ cdef class Drain:
         cdef atf_flight *f = self._flight()
         cdef uint64_t at = time.clock_gettime_ns(time.CLOCK_BOOTTIME) if ns is None else ns
         with nogil:
-            pthread_mutex_lock(&self.engine.lock)
+            atf_engine_lock(self.engine)
             atf_flight_mark(f, at, rule)
-            pthread_mutex_unlock(&self.engine.lock)
+            atf_engine_unlock(self.engine)
 
     def keep(self, uint64_t start_ns, uint64_t end_ns, uint32_t rule=0):
         """Keep what lies between two moments, both included."""
@@ -275,9 +277,9 @@ cdef class Drain:
         if end_ns < start_ns:
             raise UsageError("a window ends after it begins")
         with nogil:
-            pthread_mutex_lock(&self.engine.lock)
+            atf_engine_lock(self.engine)
             atf_flight_keep(f, start_ns, end_ns, start_ns, rule)
-            pthread_mutex_unlock(&self.engine.lock)
+            atf_engine_unlock(self.engine)
 
     def sightings(self, uint32_t most):
         """What "asked" rules are to be asked about, at most so many: bytes, of SIGHTING each; taken once, and nothing later is
@@ -287,18 +289,18 @@ cdef class Drain:
         cdef bytes made = PyBytes_FromStringAndSize(NULL, most * sizeof(atf_sighting))
         cdef atf_sighting *to = <atf_sighting *>PyBytes_AS_STRING(made)
         with nogil:
-            pthread_mutex_lock(&self.engine.lock)
+            atf_engine_lock(self.engine)
             n = atf_asked_take(&f.asked, to, most)
-            pthread_mutex_unlock(&self.engine.lock)
+            atf_engine_unlock(self.engine)
         return made[: n * sizeof(atf_sighting)]
 
     def answered(self, uint64_t n):
         """So many more sightings were asked about and their marks made."""
         cdef atf_flight *f = self._flight()
         with nogil:
-            pthread_mutex_lock(&self.engine.lock)
+            atf_engine_lock(self.engine)
             f.asked.answered = min(f.asked.answered + n, f.asked.taken)
-            pthread_mutex_unlock(&self.engine.lock)
+            atf_engine_unlock(self.engine)
 
     @property
     def asked(self):
@@ -316,11 +318,12 @@ cdef class Drain:
         cdef atf_flight *f = self._flight()
         cdef uint32_t i
         found = []
-        pthread_mutex_lock(&self.engine.lock)
+        with nogil:
+            atf_engine_lock(self.engine)
         for i in range(f.windows.n):
             found.append((f.windows.list[i].start_ns, f.windows.list[i].end_ns, f.windows.list[i].mark_ns, f.windows.list[i].marks,
                           f.windows.list[i].rule, f.windows.list[i].version, f.windows.list[i].settled_ns))
-        pthread_mutex_unlock(&self.engine.lock)
+        atf_engine_unlock(self.engine)
         return [{**dict(zip(WINDOW, one)), "settled_ns": one[6] or None} for one in found]
 
     @property
@@ -384,6 +387,11 @@ cdef class Drain:
     def cpu_ns(self):
         """CPU time the thread has used, ns."""
         return atf_load_relaxed64(&self.engine.cpu_ns)
+
+    @property
+    def let_by(self):
+        """Passes that went by while somebody waited for what only the drain's thread holds: the most of one who waited."""
+        return atf_load_relaxed64(&self.engine.turns.let_by)
 
     @property
     def running(self):

@@ -44,6 +44,44 @@ static void watch_forks(void) { pthread_atfork(before_fork, after_in_parent, aft
 
 void atf_engine_fork_waits(int wait) { fork_waits = wait; }
 
+static void add_ns(struct timespec *t, uint64_t ns)
+{
+    t->tv_nsec += (long)ns;
+    if (t->tv_nsec >= 1000000000) {
+        t->tv_nsec -= 1000000000;
+        t->tv_sec++;
+    }
+}
+
+/* ---------------------------------------------------------------- turns */
+void atf_engine_lock(atf_engine *e)
+{
+    atf_add_acq_rel64(&e->turns.asked, 1); /* before the wait: pairs with the load in let_others and atf_turns_wanted */
+    uint64_t began = atf_load_relaxed64(&e->cycles);
+    pthread_mutex_lock(&e->lock);
+    uint64_t passes = e->cycles - began;
+    if (passes > e->turns.let_by) atf_store_relaxed64(&e->turns.let_by, passes);
+}
+
+void atf_engine_unlock(atf_engine *e)
+{
+    atf_store_relaxed64(&e->turns.served, e->turns.served + 1);
+    pthread_cond_signal(&e->served); /* only the drain's thread waits there */
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* Between two passes: everybody who has asked for the lock by now gets it first. Who asks later waits for the next pass, so that
+ * callers cannot keep the drain from its work either. */
+static void let_others(atf_engine *e)
+{
+    uint64_t until = atf_load_acquire64(&e->turns.asked); /* pairs with the add in atf_engine_lock */
+    if (e->turns.served >= until) return;
+    struct timespec most;
+    clock_gettime(CLOCK_MONOTONIC, &most);
+    add_ns(&most, ATF_TURN_NS);
+    while (e->turns.served < until && pthread_cond_timedwait(&e->served, &e->lock, &most) == 0);
+}
+
 /* ---------------------------------------------------------------- engine */
 atf_engine *atf_engine_new(void)
 {
@@ -57,6 +95,7 @@ atf_engine *atf_engine_new(void)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 #endif
     pthread_cond_init(&e->wake, &attr);
+    pthread_cond_init(&e->served, &attr);
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&e->lock, NULL);
     e->flush_ns = ATF_FLUSH_NS;
@@ -128,12 +167,9 @@ static void *run(void *arg)
         else if (!wrote) nap = nap * 2 < longest ? nap * 2 : longest;
         struct timespec until;
         clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += (long)(behind ? ATF_NAP_BEHIND_NS : nap);
-        if (until.tv_nsec >= 1000000000) {
-            until.tv_nsec -= 1000000000;
-            until.tv_sec++;
-        }
+        add_ns(&until, behind ? ATF_NAP_BEHIND_NS : nap);
         pthread_cond_timedwait(&e->wake, &e->lock, &until);
+        let_others(e);
     }
     pthread_mutex_unlock(&e->lock);
     return NULL;
@@ -156,10 +192,10 @@ int atf_engine_start(atf_engine *e)
 void atf_engine_join(atf_engine *e)
 {
     if (!e->running) return;
-    pthread_mutex_lock(&e->lock);
+    atf_engine_lock(e);
     e->stop = 1;
     pthread_cond_signal(&e->wake);
-    pthread_mutex_unlock(&e->lock);
+    atf_engine_unlock(e);
     pthread_join(e->thread, NULL);
     e->running = 0;
 }
@@ -167,7 +203,7 @@ void atf_engine_join(atf_engine *e)
 int atf_engine_add(atf_engine *e, atf_source *s)
 {
     int error = 0;
-    pthread_mutex_lock(&e->lock);
+    atf_engine_lock(e);
     if (e->n == e->room) {
         atf_source **grown = realloc(e->sources, (e->room + 16) * sizeof *grown);
         if (grown) {
@@ -176,9 +212,10 @@ int atf_engine_add(atf_engine *e, atf_source *s)
         } else error = ENOMEM;
     }
     if (!error) s->flight = e->flight;
+    if (!error) s->turns = &e->turns;
     if (!error) e->sources[e->n++] = s;
     if (!error) atf_source_pass(s, 0, ATF_PASS_NS); /* the first heartbeat, at once */
-    pthread_mutex_unlock(&e->lock);
+    atf_engine_unlock(e);
     return error;
 }
 
@@ -193,13 +230,14 @@ static void take_out(atf_engine *e, atf_source *s)
 
 void atf_engine_finish(atf_engine *e, atf_source *s, int dead)
 {
-    pthread_mutex_lock(&e->lock);
+    atf_engine_lock(e);
     s->dead = (uint32_t)dead;
     atf_source_finish(s);
     atf_flight_settle(s, atf_clock_ns(CLOCK_BOOTTIME), 1);
     atf_flight_leave(s);
+    s->turns = NULL;
     take_out(e, s);
-    pthread_mutex_unlock(&e->lock);
+    atf_engine_unlock(e);
 }
 
 void atf_engine_rules_changed(atf_engine *e)
@@ -220,18 +258,22 @@ void atf_engine_rules_changed(atf_engine *e)
 
 void atf_engine_settle(atf_engine *e)
 {
-    pthread_mutex_lock(&e->lock);
+    atf_engine_lock(e);
     uint64_t p_ns = atf_clock_ns(CLOCK_BOOTTIME);
-    for (uint32_t i = 0; i < e->n; i++)
+    for (uint32_t i = 0; i < e->n; i++) {
+        const atf_registry *r = e->sources[i]->registry;
+        uint32_t passes = (r->index_rings + r->spare_rings) / (r->index_rings + 1) + 2; /* what a lane holds now; a flood goes on */
         do atf_source_pass(e->sources[i], 1, 0);
-        while (e->sources[i]->behind);
+        while (e->sources[i]->behind && --passes);
+    }
     if (e->flight) settle(e, p_ns);
-    pthread_mutex_unlock(&e->lock);
+    atf_engine_unlock(e);
 }
 
 void atf_engine_drop(atf_engine *e, atf_source *s)
 {
-    pthread_mutex_init(&e->lock, NULL); /* whoever held it does not exist here */
+    pthread_mutex_init(&e->lock, NULL); /* whoever held it, or waited for it, does not exist here */
+    e->turns.served = e->turns.asked;
     take_out(e, s);
     for (uint32_t i = 0; i < s->n_outputs; i++)
         if (s->outputs[i]) s->outputs[i]->slot = UINT32_MAX; /* the segments go */
@@ -239,7 +281,7 @@ void atf_engine_drop(atf_engine *e, atf_source *s)
 
 int atf_engine_look(atf_engine *e, atf_source *s, atf_source *numbers, atf_output **outputs, uint32_t *n)
 {
-    if (e) pthread_mutex_lock(&e->lock);
+    if (e) atf_engine_lock(e);
     uint32_t room = outputs ? s->n_outputs : 0;
     atf_source_measure(s);
     *numbers = *s;
@@ -249,7 +291,7 @@ int atf_engine_look(atf_engine *e, atf_source *s, atf_source *numbers, atf_outpu
         for (uint32_t i = 0; *outputs && i < room; i++)
             if (s->outputs[i]) (*outputs)[(*n)++] = *s->outputs[i];
     }
-    if (e) pthread_mutex_unlock(&e->lock);
+    if (e) atf_engine_unlock(e);
     return outputs && !*outputs ? ENOMEM : 0;
 }
 
@@ -264,6 +306,7 @@ void atf_engine_delete(atf_engine *e)
         }
     pthread_mutex_unlock(&engines_lock);
     pthread_cond_destroy(&e->wake);
+    pthread_cond_destroy(&e->served);
     pthread_mutex_destroy(&e->lock);
     if (e->flight) atf_flight_close(e->flight);
     free(e->flight);

@@ -9,17 +9,20 @@
 #define ATF_NAP_MIN_NS 100000u
 #define ATF_NAP_MAX_NS 2000000u
 #define ATF_NAP_IDLE_NS 4000000u   /* when nothing came for ATF_IDLE_AFTER_NS */
-#define ATF_NAP_BEHIND_NS 10000u   /* full rings are left: only to let others have the lock */
+#define ATF_NAP_BEHIND_NS 10000u   /* full rings are left */
 #define ATF_IDLE_AFTER_NS 1000000000u
+#define ATF_TURN_NS 100000000u     /* so long at most it waits for a caller that asked for the lock and does not come */
 #define ATF_PASS_NS 20000000u      /* a pass over one process: every other one needs its heartbeat */
 #define ATF_SETTLE_NS 10000000u    /* while a window waits to be completed, they are read this often */
 #define ATF_BEHIND_NS 2000000000u  /* a drain that is behind for so long decides with what it has seen */
 #define ATF_FLUSH_NS 250000000u  /* rings that are not full are read this often, for those who watch */
 
-/* `lock` guards the list and everything behind it; the thread holds it during a pass and gives it up to nap. */
+/* `lock` guards the list and everything behind it; the thread holds it during a pass and gives it up to nap. Others take it by
+ * atf_engine_lock, and get it at the latest after the ring that the thread is at. */
 typedef struct atf_engine {
     pthread_mutex_t lock;
-    pthread_cond_t wake;
+    pthread_cond_t wake, served;
+    atf_turns turns;
     pthread_t thread;
     int running, stop;
     atf_source **sources;
@@ -31,6 +34,10 @@ typedef struct atf_engine {
     int paused;              /* stopped by fork(), to be started again */
     struct atf_engine *next; /* list of all */
 } atf_engine;
+
+/* Never with the GIL held: the thread may be in the middle of a write. */
+void atf_engine_lock(atf_engine *e);
+void atf_engine_unlock(atf_engine *e);
 
 atf_engine *atf_engine_new(void);
 void atf_engine_delete(atf_engine *e);

@@ -28,6 +28,11 @@ enum atf_kind {
 /* call_depth of a GAP record. */
 enum atf_gap_reason { ATF_GAP_EXHAUSTED = 1, ATF_GAP_KILLED = 2, ATF_GAP_DISK_FULL = 3, ATF_GAP_RATE = 4, ATF_GAP_UNKEPT = 5 /* outside of every window: not a loss */ };
 
+/* An INSTANT of the recorder's own: from here on its thread records another level. function_id is these 24 bits, then a byte of
+ * ATF_LEVEL_*; call_depth tells how many recorded calls are in progress. At ATF_LEVEL_ONLY_CALLS no ends of calls follow. */
+#define ATF_LEVEL_IDS 0xFFFFFFu
+#define ATF_LEVEL_ONLY_CALLS 1u
+
 enum atf_detail_type {
     ATF_D_CALL = 3, ATF_D_RETURN = 4, /* native registers */
     ATF_D_PY_CALL = 16, ATF_D_PY_RETURN = 17, ATF_D_PY_EXCEPTION = 18, ATF_D_EVENT = 19, ATF_D_SIGNAL = 20
@@ -44,6 +49,11 @@ typedef struct atf_event {
     uint32_t detail_seq;
 } atf_event;
 _Static_assert(sizeof(atf_event) == 32, "an event is 32 bytes");
+
+static inline int atf_tells_level(const atf_event *e)
+{
+    return e->event_kind == ATF_INSTANT && e->function_id >> 8 == ATF_LEVEL_IDS;
+}
 
 typedef struct __attribute__((packed)) atf_index_header {
     char magic[4]; /* ATI2 */

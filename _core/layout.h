@@ -56,6 +56,7 @@ typedef struct atf_control {
     uint32_t gate ATF_ALIGNED;
     uint32_t state, mode;
     uint32_t registry_ready, registry_version, registry_epoch;
+    uint32_t level_wanted; /* by the recorder, bits as in `level`; 0: as it began. Stored before the add on `gate` */
 
     /* the drain's, written on every pass */
     uint64_t drain_heartbeat_ticks ATF_ALIGNED;
@@ -66,6 +67,7 @@ typedef struct atf_control {
     uint64_t mode_transitions ATF_ALIGNED;
     uint64_t fallback_events;  /* events that went through the global lane */
     uint64_t slotless_threads; /* threads that found every slot taken */
+    uint64_t capture_ticks;    /* that VM hooks spent on values, when asked to time it; written under the GIL */
 
     /* the drain's: anchors[i % ATF_ANCHORS], i < anchor_count; the last is written before the count */
     uint64_t anchor_count ATF_ALIGNED;

@@ -15,6 +15,7 @@ _Thread_local atf_thread *atf_self __attribute__((tls_model("initial-exec"), vis
 void (*atf_thread_started)(atf_thread *t);
 void (*atf_thread_named)(atf_thread *t);
 void (*atf_session_stopped)(void);
+void (*atf_level_changed)(atf_thread *t, uint32_t level);
 atf_session atf_current;
 
 /* All threads of this process that ever wrote, so that a session's end can retire them. */
@@ -110,6 +111,7 @@ static void register_thread(atf_thread *t)
     t->gate = &control->gate;
     t->retry_at = 4096;
     t->unnamed = NAME_TRIES;
+    t->level = control->level;
     if (!claim_slot(t)) atf_add_relaxed64(&control->slotless_threads, 1);
     t->live = 1;
 }
@@ -148,6 +150,11 @@ atf_thread *atf_enter_slow(void)
         t->unnamed--;
         atf_thread_named(t);
         if (!t->slot || t->slot->name[0]) t->unnamed = 0;
+    }
+    uint32_t level = atf_load_relaxed32(&control->level_wanted); /* behind the acquire of gate, whose add follows the store */
+    if (level && level != t->level && atf_level_changed) {
+        atf_level_changed(t, level);
+        t->level = level;
     }
     if (fresh && atf_thread_started) atf_thread_started(t);
     if (t->unnamed) t->gate_seen = gate - 1; /* the next event comes this way again */

@@ -30,6 +30,7 @@ typedef struct atf_thread {
     uint32_t number;
     uint32_t live;
     uint32_t unnamed;           /* how many more events look for the thread's name */
+    uint32_t level;             /* what it records, as its lane was told */
     atf_slot *slot;             /* NULL: no slot was free, the global lane is used */
     uint64_t retry_at;          /* without a slot: try again at this number */
     struct atf_thread *next;    /* list of all, under the registration lock */
@@ -49,6 +50,9 @@ extern void (*atf_thread_named)(atf_thread *t);
 /* Called once, at the first event after the recording was ended from outside, when nothing is written any more: the VM hooks
  * arrange that they are taken out. */
 extern void (*atf_session_stopped)(void);
+
+/* Called at a thread's first event after the recorder asked for another level, before anything of that level is written. */
+extern void (*atf_level_changed)(atf_thread *t, uint32_t level);
 
 /* Slow paths, in producer.c. */
 atf_thread *atf_enter_slow(void);

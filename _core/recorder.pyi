@@ -23,7 +23,7 @@ def is_open() -> bool:
 def record(kind: int, function_id: int) -> None:
     """Write one bare record: the floor of what a Python-side producer pays."""
 
-def start_hooks(level: int, included: tuple[str, ...], excluded: tuple[str, ...]) -> None:
+def start_hooks(level: int, included: tuple[str, ...], excluded: tuple[str, ...], timed: bool = False) -> None:
     """Put the Python hooks in place: bits of LEVEL_*, globs on module names. UsageError; SessionError when they are taken."""
 
 def stop_hooks(forked: bool = False) -> None:

@@ -82,7 +82,7 @@ cdef extern from "vm/values.h":
 
 cdef extern from "vm/hooks.h":
     enum:
-        ATF_VM_C, ATF_VM_ARGS, ATF_VM_REPR, ATF_LEVEL_CALLS, ATF_LEVEL_RETURNS
+        ATF_VM_C, ATF_VM_ARGS, ATF_VM_REPR, ATF_VM_TIMED, ATF_LEVEL_CALLS, ATF_LEVEL_RETURNS
     int atf_vm_start(int level, object included, object excluded, int options) except -1
     int atf_vm_stop() except -1
     void atf_vm_forked()
@@ -92,9 +92,10 @@ cdef extern from "vm/hooks.h":
 LEVEL_CALLS, LEVEL_RETURNS, LEVEL_C, LEVEL_ARGS, LEVEL_REPR = 1, 2, 4, 8, 16
 
 
-def start_hooks(int level, tuple included, tuple excluded):
-    """Put the Python hooks in place: bits of LEVEL_*, globs on module names. UsageError, or RuntimeError when they are taken."""
-    cdef int options = 0
+def start_hooks(int level, tuple included, tuple excluded, bint timed=False):
+    """Put the Python hooks in place: bits of LEVEL_*, globs on module names. timed: the time that values take is counted (Segments.capture_ns).
+    UsageError, or RuntimeError when they are taken."""
+    cdef int options = ATF_VM_TIMED if timed else 0
     if level & LEVEL_C:
         options |= ATF_VM_C
     if level & LEVEL_ARGS:

@@ -18,10 +18,10 @@ cdef extern from "layout.h" nogil:
         atf_segment_head head
         uint32_t clock_type, policy, drain_expected, level
         uint64_t block_deadline_ns, ticks_per_second
-        uint32_t gate, state, mode, registry_ready, registry_version, registry_epoch
+        uint32_t gate, state, mode, registry_ready, registry_version, registry_epoch, level_wanted
         uint64_t drain_heartbeat_ticks, drain_passes
         uint32_t drain_pid
-        uint64_t mode_transitions, fallback_events, slotless_threads, anchor_count
+        uint64_t mode_transitions, fallback_events, slotless_threads, capture_ticks, anchor_count
     ctypedef struct atf_ring:
         uint32_t state
         uint64_t first_seq, drained, offset, capacity, head
@@ -55,7 +55,6 @@ cdef extern from "layout.h" nogil:
     atf_cell *atf_cell_at(atf_global_lane *g, uint64_t position)
     uint64_t atf_registry_bytes(const atf_geometry *g)
     uint64_t atf_rings_bytes(const atf_geometry *g)
-    uint64_t atf_rings_start(const atf_geometry *g)
     uint64_t atf_spares_start(const atf_geometry *g)
     uint64_t atf_slot_ring_bytes(const atf_geometry *g)
 
@@ -67,6 +66,7 @@ cdef extern from "timescale.h" nogil:
 
 cdef extern from "atomics.h" nogil:
     uint32_t atf_load_acquire32(const uint32_t *p)
+    void atf_store_relaxed32(uint32_t *p, uint32_t v)
     void atf_store_release32(uint32_t *p, uint32_t v)
     uint32_t atf_add_acq_rel32(uint32_t *p, uint32_t v)
     uint64_t atf_load_acquire64(const uint64_t *p)

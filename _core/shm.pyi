@@ -66,6 +66,11 @@ class Segments:
     @property
     def anchors(self) -> tuple[int, int]:
         """The clocks now: (boottime_ns, unix_ns)."""
+    def set_level(self, level: int) -> None:
+        """Ask the producers for another level (bits of recorder.LEVEL_*): each thread changes at its next event."""
+    @property
+    def capture_ns(self) -> int:
+        """Time that hooks spent on writing values down, of all threads; counted where a budget is set."""
     @property
     def pending_bytes(self) -> int:
         """What the rings hold at most for the files, in bytes."""

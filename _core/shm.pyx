@@ -184,6 +184,16 @@ cdef class Segments:
         atf_store_release32(&self.control.state, ATF_STATE_STOPPED)
         atf_add_acq_rel32(&self.control.gate, 1)
 
+    def set_level(self, uint32_t level):
+        """Ask the producers for another level (bits of recorder.LEVEL_*): each thread changes at its next event."""
+        atf_store_relaxed32(&self.control.level_wanted, level)
+        atf_add_acq_rel32(&self.control.gate, 1) # after the store: pairs with the acquire load in atf_enter_slow
+
+    @property
+    def capture_ns(self):
+        """Time that hooks spent on writing values down, of all threads; counted where a budget is set."""
+        return <uint64_t>(atf_load_relaxed64(&self.control.capture_ticks) * 1e9 / self.control.ticks_per_second)
+
     @property
     def pending_bytes(self):
         """What the rings hold at most for the files, in bytes: all that is committed in rings that are not free."""

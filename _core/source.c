@@ -221,6 +221,7 @@ static void look_global(atf_source *s, int over)
 uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns)
 {
     uint64_t now_ns = atf_clock_ns(CLOCK_MONOTONIC), before = s->events, end = budget_ns ? now_ns + budget_ns : UINT64_MAX;
+    const atf_turns *turns = budget_ns ? s->turns : NULL;
     beat(s);
     if (now_ns - s->m.second_from >= ATF_RATE_NS) next_second(s, now_ns);
     s->pressed = s->behind = 0;
@@ -239,7 +240,7 @@ uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns)
         if (state != ATF_SLOT_LIVE && state != ATF_SLOT_EXITED) continue;
         uint32_t attention = atf_load_acquire32(&slot->attention);
         if (attention == s->seen[i] && !peek && state != ATF_SLOT_EXITED) continue;
-        if (s->events != before && atf_clock_ns(CLOCK_MONOTONIC) >= end) {
+        if (s->events != before && (atf_turns_wanted(turns) || atf_clock_ns(CLOCK_MONOTONIC) >= end)) {
             s->behind = 1;
             break;
         }
@@ -268,9 +269,15 @@ uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns)
         }
         atf_lane lane = atf_detail_lane(s->registry, slot);
         uint32_t details = atf_lane_full(&lane); /* a full detail ring needs the events that refer to it: see atf_link_sweep */
-        uint32_t rings = atf_output_drain(s, o, UINT64_MAX, peek || details, 0, quantum);
+        uint32_t rings = 0, most = quantum;
+        do { /* ring by ring, so that whoever waits for the lock waits for one only */
+            uint32_t read = atf_output_drain(s, o, UINT64_MAX, peek || details, 0, 1);
+            if (!read) break;
+            rings += read;
+            if (atf_turns_wanted(turns)) most = rings;
+        } while (rings < most);
         if (details) atf_link_sweep(s, o);
-        if (rings == quantum) {
+        if (rings == most) {
             s->behind = 1;
             s->seen[i] = attention - 1; /* there may be more */
         }

@@ -8,6 +8,7 @@
 #include "policy.h"
 #include "pressure.h"
 #include "timescale.h"
+#include "turns.h"
 #include "writer.h"
 
 #define ATF_STAGE_EVENTS 16384
@@ -57,6 +58,7 @@ typedef struct atf_source {
     atf_pressure pressure; /* of the global lane */
     atf_periods periods;   /* of all lanes */
     uint32_t refused;     /* outputs that are */
+    const atf_turns *turns;    /* the engine's; NULL: nobody waits */
     struct atf_flight *flight; /* the engine's; NULL: everything is written as it comes */
     atf_functions functions;   /* of this process, as its rules name them */
     uint64_t named_ns;         /* functions that were called before this are named */
@@ -78,8 +80,8 @@ int atf_source_open(atf_source *s, atf_control *c, atf_registry *r, atf_global_l
 void atf_source_close(atf_source *s);
 
 /* One round over all threads, at most one more ring than a lane has of each, so that a fast one does not starve the others.
- * peek: also what is committed in rings that are not full yet. After budget_ns (0: no end) it stops at a thread, and the
- * next pass goes on there. Returns records written. */
+ * peek: also what is committed in rings that are not full yet. After budget_ns (0: no end), or when somebody
+ * waits for the engine's lock, it stops after a ring, and the next pass goes on there. Returns records written. */
 uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns);
 
 /* Everything that is committed goes to the files, which get their footers. The producers must have stopped. */

@@ -6,7 +6,7 @@
 #include "idmap.h"
 #include <string.h>
 
-enum atf_status { ATF_OK = 0, ATF_RAISED = 1, ATF_UNWOUND = 2, ATF_OPEN = 3, ATF_LOST = 4 };
+enum atf_status { ATF_OK = 0, ATF_RAISED = 1, ATF_UNWOUND = 2, ATF_OPEN = 3, ATF_LOST = 4, ATF_UNTIMED = 5 };
 #define ATF_NO_SEQ 0xFFFFFFFFu
 #define ATF_NO_ROW 0xFFFFFFFFu
 #define ATF_LONG 0xFFFFFFFFu /* a time of so many ns, or more */
@@ -92,6 +92,8 @@ typedef struct atf_matcher {
     int backwards;    /* 1: some timestamp was smaller than the one before */
     int suspensions;  /* 1: some span was suspended */
     int failed;       /* 1: no memory, something is missing */
+    int only_calls;   /* 1: ends of calls are not recorded at present */
+    uint32_t seen;    /* events so far */
 } atf_matcher;
 
 static inline int atf_grow(void **memory, uint32_t *room, size_t item)
@@ -184,6 +186,13 @@ static inline void atf_resync(atf_matcher *m, uint32_t call_depth)
         if (top->gaps == m->gaps || top->call_depth < call_depth) return;
         atf_close_top(m, m->gap_ns, m->gap_seq, ATF_LOST);
     }
+}
+
+/* While only calls are recorded: calls that stand at least so deep have ended, nobody knows when; at the earliest when the event before
+ * was written. */
+static inline void atf_close_deep(atf_matcher *m, uint32_t call_depth, uint64_t before_ns, uint32_t seq)
+{
+    while (m->depth && m->stack[m->depth - 1].call_depth >= call_depth) atf_close_top(m, before_ns, seq - 1, ATF_UNTIMED);
 }
 
 static inline int atf_open(atf_matcher *m, const atf_event *e, uint32_t seq)
@@ -284,6 +293,18 @@ static inline uint32_t atf_choose(const atf_matcher *m, const atf_event *e)
     return newest;
 }
 
+/* Another level from this event on. What is suspended now may have ended while nobody told: it is not to be resumed. */
+static inline void atf_relevel(atf_matcher *m, const atf_event *e)
+{
+    int before = m->only_calls;
+    m->only_calls = (e->function_id & 0xFF) == ATF_LEVEL_ONLY_CALLS;
+    for (uint32_t at = 1; before && !m->only_calls && at <= m->pool_used; at++) {
+        if (m->pool[at - 1].free) continue;
+        const atf_suspended *one = atf_unlink(m, at);
+        atf_end(m, &one->frame, one->yield_ns, one->yield_seq, ATF_UNTIMED);
+    }
+}
+
 /* A new thread. Its process's functions keep their numbers. */
 static inline void atf_match_start(atf_matcher *m)
 {
@@ -291,7 +312,7 @@ static inline void atf_match_start(atf_matcher *m)
     m->row_count = m->suspended.count = m->long_selves.count = 0;
     m->depth = m->pool_used = m->pool_free = m->gaps = 0;
     m->last_ns = 0;
-    m->backwards = m->suspensions = m->failed = 0;
+    m->backwards = m->suspensions = m->failed = m->only_calls = 0;
 }
 
 /* Its next events, those at [from, to). 0: no memory. */
@@ -302,6 +323,8 @@ static inline int atf_match_some(atf_matcher *m, const atf_event *events, uint64
     for (uint64_t i = from; i < to; i++) {
         const atf_event *e = &events[i];
         uint32_t seq = (uint32_t)i, at;
+        if (m->only_calls && e->event_kind <= ATF_RESUME)
+            atf_close_deep(m, e->call_depth + (e->event_kind != ATF_CALL && e->event_kind != ATF_RESUME), last_ns, seq);
         backwards |= e->timestamp_ns < last_ns;
         last_ns = e->timestamp_ns;
         switch (e->event_kind) {
@@ -332,6 +355,9 @@ static inline int atf_match_some(atf_matcher *m, const atf_event *events, uint64
                 if (!atf_open(m, e, seq)) return 0;
             }
             break;
+        case ATF_INSTANT:
+            if (atf_tells_level(e)) atf_relevel(m, e);
+            break;
         case ATF_GAP:
             m->gaps++;
             m->gap_ns = e->timestamp_ns;
@@ -343,12 +369,14 @@ static inline int atf_match_some(atf_matcher *m, const atf_event *events, uint64
     }
     m->last_ns = last_ns;
     m->backwards = backwards;
+    m->seen = (uint32_t)to;
     return !m->failed;
 }
 
 /* Ends what is open. 0: no memory. */
 static inline int atf_match_end(atf_matcher *m, uint64_t trace_end_ns)
 {
+    if (m->only_calls) atf_close_deep(m, 0, m->last_ns, m->seen);
     while (m->depth) atf_close_top(m, trace_end_ns, ATF_NO_SEQ, ATF_OPEN);
     for (uint32_t at = 1; at <= m->pool_used; at++) {
         if (m->pool[at - 1].free) continue;

@@ -49,7 +49,7 @@ cdef extern from "totals.h" nogil:
         int64_t *path
     void atf_sum(const atf_columns *c, const uint32_t *key, const uint32_t *group, uint64_t rows, atf_totals *t)
 
-STATUS = ("ok", "exception", "unwound", "open", "lost")
+STATUS = ("ok", "exception", "unwound", "open", "lost", "untimed")
 NO_SEQ = 0xFFFFFFFF
 
 _COLUMNS = {

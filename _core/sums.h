@@ -111,6 +111,9 @@ static inline int atf_sum_spans(atf_summer *m, const atf_event *events, uint64_t
         case ATF_YIELD:
         case ATF_RESUME:
             return ATF_SUMS_SUSPENDS;
+        case ATF_INSTANT:
+            if (atf_tells_level(e)) return ATF_SUMS_SUSPENDS; /* the matcher knows what that means */
+            break;
         case ATF_GAP:
             m->gaps++;
             m->gap_ns = e->timestamp_ns;

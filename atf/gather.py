@@ -13,6 +13,7 @@ from atf._core.errors import AtfError, OutputError
 from atf.manifest import Manifest, new_process_directory
 
 if TYPE_CHECKING:
+    from atf.budget import Budget
     from atf.flight import Flight
 
 COUNTERS = ("mode_transitions", "fallback_events", "slotless_threads", "global_dropped", "spares_most")
@@ -32,11 +33,19 @@ class Process:
         self._names = 0
         self._written = 0.0
         self.flight: Flight | None = None
+        self.budget: Budget | None = None
+        self._captured_ns = 0
         self.drain: drain.Drain | None = None
 
     def gone(self) -> bool:
         """The process ended, or replaced itself by another program: nobody but us is attached."""
         return self.segments.attached <= 1 or not segment.alive(self.pid, self.start)
+
+    def capture_ns(self) -> int:
+        """Time that the hooks spent on values so far."""
+        if self.segments.segments is not None:
+            self._captured_ns = self.segments.segments.capture_ns
+        return self._captured_ns
 
     def take_names(self) -> bool:
         """Fetch new names from the log; whether there were any."""
@@ -66,6 +75,9 @@ class Process:
         overload = self.source.overload()
         if overload["lanes"]:
             self.manifest.values["overload"] = overload
+        if self.budget:
+            self.manifest.values["budget"] = self.budget.summary()
+            self.manifest.values["levels"] = self.budget.changes
         if self.flight:
             self.manifest.values["windows"] = self.flight.windows()
             self.manifest.values["flight"] = self.flight.summary()
@@ -120,6 +132,7 @@ class Gatherer:
         if flight:
             flight.open(self.drain)
             self.commands.update(flight.commands(self.output))
+        self.budget: Budget | None = None  # set before the first process comes
         self.live: dict[str, Process] = {}
         self.done: list[Process] = []
         self.kind_of: Callable[[dict[str, str]], Callable[..., Process] | None] = lambda values: None  # of a process that announced itself
@@ -162,6 +175,9 @@ class Gatherer:
         segments.segments.drained_by(os.getpid())
         process.drain = self.drain
         self.drain.add(source)
+        if self.budget is not None:
+            process.budget = self.budget
+            self.budget.joined(process, str(values.get("executable", "")), segment.library_path())
         self._guarded(process, "recording")
         return process
 
@@ -181,6 +197,9 @@ class Gatherer:
             if self.flight.asks_for_names:
                 self._take_names()
             self._ask()
+        if self.budget is not None and self.budget.poll(self.live.values(), self.done, self.drain.cpu_ns):
+            for process in self.live.values():
+                self._guarded(process, "recording")
         for key, process in list(self.live.items()):
             if process.gone():
                 self.complete(key, dead=True)
@@ -273,6 +292,7 @@ class Gatherer:
             self.kept += 1
             self.complain(f"{process.manifest.path}: {process.source.totals['disk_error']}; run `atf recover` again when its files can be written")
         else:
+            process.capture_ns()
             process.segments.remove()
             if process.file:
                 _unlink(process.file)
@@ -324,6 +344,8 @@ class Gatherer:
     def close(self) -> None:
         """End the drain's thread and forget the runtime directory."""
         self.drain.join()
+        if self.budget is not None:
+            self.budget.close()
         if self.session and not self.kept:
             runtime.remove(self.session)
 

@@ -114,6 +114,8 @@ def of_session(gatherer: Gatherer) -> dict[str, Any]:
         "rate": sum(one["rate"] for one in live),
         **of_drain(totals, gatherer.drain),
         "processes": len(gatherer.live),
+        "level": gatherer.level if gatherer.budget is None else gatherer.budget.level,
+        **({} if gatherer.budget is None else {"budget": {**gatherer.budget.summary(), "changes": len(gatherer.budget.changes)}}),
         "disk_error": error,
         "threads": threads,
     }

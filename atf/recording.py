@@ -134,7 +134,7 @@ class Recording:
             assert self.segments.segments is not None
             recorder.open_session(self.segments.segments)
             if config.get("python", "1") == "1":
-                recorder.start_hooks(self.level, _globs(config.get("include", "")), _globs(config.get("exclude", "")))
+                recorder.start_hooks(self.level, _globs(config.get("include", "")), _globs(config.get("exclude", "")), config.get("budget") == "1")
             recorder.joined(self.level)
         except BaseException:
             self.end()

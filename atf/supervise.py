@@ -17,6 +17,7 @@ from atf.gather import Gatherer
 from atf.manifest import new_session_directory
 
 if TYPE_CHECKING:
+    from atf.budget import Budget
     from atf.flight import Flight
 
 PASSED_ON = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
@@ -69,7 +70,7 @@ class Hurry:
 class Supervisor:
     """One run of ``atf record``."""
 
-    def __init__(self, command: list[str], out: str, config: dict[str, str], flight: Flight | None = None):
+    def __init__(self, command: list[str], out: str, config: dict[str, str], flight: Flight | None = None, budget: Budget | None = None):
         self.command = self._command_line(command)
         self.path = new_session_directory(out)
         values = {
@@ -78,6 +79,7 @@ class Supervisor:
             "recorder_pid": os.getpid(),
             "recorder_start": process_start(os.getpid()),
             "paths": library_path(),
+            "budget": "0" if budget is None else "1",
             "crash": "1" if flight is not None and flight.wants_crash else "0",
         }
         try:
@@ -86,6 +88,7 @@ class Supervisor:
             self._discard()
             raise
         self.gatherer = self._gatherer(config.get("level", "returns"), flight)
+        self.gatherer.budget = budget
         self.flight = flight
         self.gatherer.commands["stop"] = self._asked_to_stop
         self.stopping: str | None = None
@@ -166,14 +169,15 @@ class Supervisor:
         started = ticked = time.monotonic()
         while process.poll() is None and not self._hurry.over():
             now = time.monotonic()
+            calm = self.stopping is None and duration_s is not None and started + duration_s - now <= CALM_S
             if self.stopping is None:
-                if duration_s is None or started + duration_s - now > CALM_S:
+                if not calm:
                     self._guarded(self.gatherer.poll)
                 if self._asked_end is not None:
                     self.stop(self._asked_end)
                 elif duration_s is not None and now - started >= duration_s:
                     self.stop("duration")
-            if tick is not None and now - ticked > 0.25:
+            if tick is not None and now - ticked > 0.25 and not calm:
                 ticked = now
                 self._guarded(tick, self)
             nap = 0.002 if now - started < 0.5 else 0.02

@@ -40,7 +40,8 @@ class Span:
     """One call, from its start to its end. Times are nanoseconds on the CLOCK_BOOTTIME scale.
 
     status: ok, exception, unwound (a frame below it ended first), open (the trace ended first; a generator that was
-    never resumed ends where it was suspended), lost (events were lost while it ran).
+    never resumed ends where it was suspended), lost (events were lost while it ran), untimed (the level was `calls` when it
+    ended, so that nobody knows when: at the earliest at its end here).
     """
 
     __slots__ = ("_table", "row")
@@ -150,11 +151,15 @@ class Span:
     @property
     def result(self) -> Any:
         """The value returned; None also when it was not recorded."""
+        if self.status == "untimed":
+            return None
         return (self._detail(self.end_seq, trace_detail.PYTHON_RETURN, trace_detail.NATIVE_RETURN) or {}).get("value")
 
     @property
     def exception(self) -> dict[str, Any] | None:
         """{"type": …, "message": …} of the exception that it was left by; None when there is none recorded."""
+        if self.status == "untimed":  # the event at its end is another's
+            return None
         return self._detail(self.end_seq, trace_detail.PYTHON_EXCEPTION)
 
     def __eq__(self, other: object) -> bool:

@@ -1,8 +1,12 @@
-"""The flight recorder: what it costs to capture details always and keep none of them, how soon a window is on disk, and what a record
-costs a producer that is five times as fast as the drain.
+"""The flight recorder: what it costs to capture details always and keep none of them, how soon a window is on disk, what a record
+costs a producer that is five times as fast as the drain, what it costs to ask for the numbers, how late --duration is while a program floods
+its rings, and whether a minute of overload takes memory.
 
 Always-on capture: the same events with the same details, drained (a) with windows and no mark, (b) with the details switched off
 (nothing but the index lane). CPU time of the producer, round by round; beside it wall time, which on few cores has the drain in it.
+
+Metrics: the same events while somebody asks for every thread's numbers ten times a second, and while nobody does; CPU time of the producer
+and the drain together. (What is counted for them is counted always: a ring, a write, a detail at a time.)
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +23,9 @@ from _bench import Report, Spread, in_turn, parse, parser, ratios
 EVENTS = {"full": 400_000, "quick": 5_000}
 MARKS = {"full": 5, "quick": 1}
 PAIRS = {"full": 200_000, "quick": 5_000}
+TIMER_S = {"full": 2.0, "quick": 0.3}
+MEMORY_S = {"full": 60.0, "quick": 0.5}
+FLAT_KIB = 4096  # the recorder may grow by so much after its first tenth
 POST_NS = 300_000_000  # longer than it takes until the drain looks at rings that are not full
 RINGS = {"slots": 4, "index_rings": 4, "index_bytes": 1 << 20, "detail_rings": 4, "detail_bytes": 4 << 20, "global_cells": 256, "names_bytes": 1 << 16}
 TINY = {**RINGS, "index_rings": 2, "index_bytes": 4096, "detail_rings": 2, "detail_bytes": 16384, "spare_rings": 0}
@@ -48,11 +56,11 @@ class Session:
         self.drain.finish(self.source)
         (thread, *_) = self.source.threads()
         events = IndexFile(self.place / "thread_0" / "index.atf").events
-        gaps = int((events["event_kind"] == 8).sum())
+        gaps, newest = int((events["event_kind"] == 8).sum()), int(events["function_id"][-1])
         del events
         self.segments.detach()
         shutil.rmtree(self.place)
-        return {**thread, "gaps": gaps}
+        return {**thread, "gaps": gaps, "newest": newest}
 
 
 def capture(scratch: Path, events: int, details: bool) -> dict:
@@ -97,6 +105,84 @@ def mark_to_disk(scratch: Path, marks: int) -> list[float]:
     return [(one["settled_ns"] - one["end_ns"]) / 1e6 if one["settled_ns"] else float("inf") for one in windows]
 
 
+def asked(scratch: Path, events: int, asking: bool) -> dict:
+    """The CPU time of events, producer and drain, while somebody asks for the numbers or nobody does."""
+    from atf._core import recorder
+
+    session = Session(scratch, None, {**RINGS, "detail_rings": 0})
+    session.drain.start()
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.wait(0.1):
+            session.source.threads(), session.source.totals, session.source.overload()
+
+    record, count = recorder.record, 10 * events
+    for _ in range(events):
+        record(4, 1)
+    asker = threading.Thread(target=ask) if asking else None
+    drained, used = session.drain.cpu_ns, time.process_time_ns()
+    if asker is not None:
+        asker.start()
+    for number in range(count):
+        record(4, number)
+    done.set()
+    if asker is not None:
+        asker.join()
+    used, drained = time.process_time_ns() - used, session.drain.cpu_ns - drained
+    return {"ns": used / count, "drain_ns": drained / count, "asked_for": events + count, **session.end()}
+
+
+FLOOD = """
+import sys, threading, time
+until = time.monotonic() + float(sys.argv[1])
+def step(): pass
+def flood():
+    while time.monotonic() < until:
+        for _ in range(10000): step()
+threads = [threading.Thread(target=flood) for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def flooded(scratch: Path, seconds: float, duration_s: float) -> dict:
+    """A program that floods its rings, recorded from outside: how late the recording ended, and this process's memory meanwhile."""
+    from atf.flight import Flight
+    from atf.recording import ring_options
+    from atf.supervise import Supervisor
+
+    class Timed(Supervisor):
+        late_ms, grown_kib, first_kib, cut = float("inf"), 0, 0, 0
+
+        def _watch(self, *words: object) -> None:
+            self.begun = time.monotonic()
+            super()._watch(*words)
+
+        def stop(self, reason: str) -> None:
+            if reason == "duration" and self.stopping is None:
+                self.late_ms = (time.monotonic() - self.begun - duration_s) * 1e3
+            super().stop(reason)
+
+        def look(self, _: object) -> None:
+            if time.monotonic() - self.begun > duration_s / 10:
+                self.first_kib = self.first_kib or resident_kib()
+                self.grown_kib = resident_kib() - self.first_kib
+
+    options = {key: str(value) for key, value in ring_options("256K", None, "4M").items()}
+    flight = Flight([], pre_s=60.0, post_s=0.1, keep="windows", history_bytes=8 << 20)
+    made = Timed([sys.executable, "-c", FLOOD, str(seconds)], str(scratch), {"level": "returns", **options}, flight)
+    made.run(duration_s, made.look)
+    threads = [row for process in made.gatherer.done for row in process.source.threads()]
+    counts = {name: sum(row[name] for row in threads) for name in ("produced", "written", "unkept", "held")}
+    return {"late_ms": made.late_ms, "grown_kib": made.grown_kib, "lost": sum(sum(row["lost"].values()) for row in threads), **counts}
+
+
+def resident_kib() -> int:
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+
+
 def overload(scratch: Path, pairs: int) -> dict:
     """Events at five times the rate at which a (paced) drain empties the rings; each is timed by the producer itself."""
     from atf._core import recorder
@@ -112,7 +198,7 @@ def overload(scratch: Path, pairs: int) -> dict:
         if number % (5 * cell) == 0:
             session.drain.settle()  # what was written since, five times what the rings hold, is gone but for the newest
         begin = clock()
-        record(4, 1)
+        record(4, number)
         took.append(clock() - begin)
     empty = []
     for _ in range(10_000):
@@ -144,9 +230,13 @@ def main() -> int:
                 "no details": lambda: capture(scratch, events, False),
                 "mark": lambda: mark_to_disk(scratch, MARKS[size]),
                 "overload": lambda: overload(scratch, PAIRS[size]),
+                "asked": lambda: asked(scratch, events, True),
+                "not asked": lambda: asked(scratch, events, False),
+                "duration": lambda: flooded(scratch, 1.5 * TIMER_S[size] + 0.5, TIMER_S[size]),
             },
             options.rounds,
         )
+        results["memory"] = [flooded(scratch, 1.1 * MEMORY_S[size] + 1, MEMORY_S[size])]
     finally:
         shutil.rmtree(scratch)
     show(report, results, events)
@@ -181,6 +271,31 @@ def show(report: Report, results: dict[str, list], events: int) -> None:
     slow = Spread.of(done["p99_ns"] for done in results["overload"])
     report.goal("p99 of a record, five times as many as the drain takes", slow, "≤", 1000, " ns", "{:.0f}")
     report.figure("overload p99 ns", slow)
+    for done in results["overload"]:
+        report.check(done["newest"] == done["asked_for"] - 2, f"overload: the newest record in the file is {done['newest']}, of {done['asked_for'] - 1}")
+    show_numbers(report, results)
+    show_flood(report, results)
+
+
+def show_numbers(report: Report, results: dict[str, list]) -> None:
+    for done in (*results["asked"], *results["not asked"]):
+        report.check(done["written"] == done["asked_for"], f"{done['written']} of {done['asked_for']} events are in the file")
+    each = zip(results["asked"], results["not asked"], strict=True)
+    more = Spread.of(with_them["ns"] - without["ns"] for with_them, without in each)
+    report.goal("asking for all numbers ten times a second, for each event", more, "≤", 1, " ns", "{:.2f}")
+    drained = Spread.of(done["drain_ns"] for done in results["not asked"])
+    report.figure("metrics", {"asked_more_ns": more.json(), "drain_cpu_ns": drained.json()})
+
+
+def show_flood(report: Report, results: dict[str, list]) -> None:
+    for done in (*results["duration"], *results["memory"]):
+        known = done["written"] + done["unkept"] + done["held"] + done["lost"]
+        report.check(done["produced"] > 0 and known == done["produced"], f"flood: of {done['produced']} events {known} are accounted for")
+    late = Spread.of(done["late_ms"] for done in results["duration"])
+    report.goal("--duration ends late, while a program floods its rings", late, "≤", 10, " ms", "{:.1f}")
+    grown = Spread.of(done["grown_kib"] / 1024 for done in results["memory"])
+    report.goal("memory that overload takes after its first tenth", grown, "≤", FLAT_KIB / 1024, " MiB", "{:.1f}")
+    report.figure("flood", {"late_ms": late.json(), "grown_mib": grown.json()})
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from atf.query.spanset import Filter, Ref, Refs, SpanRows, SpanSet
 from atf.query.traces import View
 
 Whole = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
-Status = Literal["ok", "exception", "unwound", "open", "lost"]
+Status = Literal["ok", "exception", "unwound", "open", "lost", "untimed"]
 
 
 class SpanFilters(Params):

@@ -35,10 +35,23 @@ static void put_arguments(atf_values *v, uint64_t word, PyCodeObject *code, void
     at[2] = (uint8_t)kept;
 }
 
+#define CAPTURE_MOST_PER_SECOND 50000u /* a 50,000th of a second at most is counted of one: the thread may have lost its processor meanwhile */
+
+static uint64_t begin_capture(const atf_thread *t) { return atf_vm.timed ? atf_ticks(t->clock_type) : 0; }
+
+static void end_capture(const atf_thread *t, uint64_t begun)
+{
+    atf_control *c = atf_current.control;
+    if (!begun || !c) return;
+    uint64_t took = atf_ticks(t->clock_type) - begun, most = c->ticks_per_second / CAPTURE_MOST_PER_SECOND;
+    atf_count64(&c->capture_ticks, took < most ? took : most); /* the GIL makes us the only writer; read relaxed by the recorder */
+}
+
 /* The call's time is taken after its arguments were written, so that it is not charged for them. */
 ATF_COLD void atf_write_call(atf_thread *t, uint32_t kind, uint64_t word, uint32_t depth, PyCodeObject *code, void *frame, atf_argument_getter get)
 {
     atf_values v;
+    uint64_t begun = begin_capture(t);
     atf_values_start(&v);
     uint64_t heard = atf_joint_hush();
     atf_error error = atf_error_save();
@@ -52,11 +65,12 @@ ATF_COLD void atf_write_call(atf_thread *t, uint32_t kind, uint64_t word, uint32
     uint64_t ticks = atf_ticks(t->clock_type);
     uint32_t detail = frame ? atf_detail(t, ATF_D_PY_CALL, v.bytes, atf_values_size(&v), ticks) : ATF_NO_DETAIL;
     atf_write_at(t, ticks, kind, atf_word_function(word), depth, detail);
+    end_capture(t, begun);
 }
 
 ATF_COLD void atf_write_value(atf_thread *t, uint32_t kind, uint64_t word, uint32_t depth, PyObject *value)
 {
-    uint64_t ticks = atf_ticks(t->clock_type);
+    uint64_t ticks = atf_ticks(t->clock_type), begun = begin_capture(t);
     atf_values v;
     atf_values_start(&v);
     uint64_t heard = atf_joint_hush();
@@ -69,6 +83,7 @@ ATF_COLD void atf_write_value(atf_thread *t, uint32_t kind, uint64_t word, uint3
     atf_joint_speak(heard);
     uint32_t detail = atf_detail(t, ATF_D_PY_RETURN, v.bytes, atf_values_size(&v), ticks);
     atf_write_at(t, ticks, kind, atf_word_function(word), depth, detail);
+    end_capture(t, begun);
 }
 
 /* What str(exception) would say where that needs none of the program's code: the one argument when it is a str or a

@@ -42,8 +42,9 @@ static void leave_base(atf_thread *t, PyThreadState *raised_in)
 {
     uint64_t word = bases->calls[--bases->count].word;
     uint32_t depth = atf_leave_depth(t);
-    if (atf_vm.returns && raised_in) write_error(t, raised_in, word, depth);
-    else if (atf_vm.returns) atf_write(t, ATF_RETURN, atf_word_function(word), depth, ATF_NO_DETAIL);
+    int told = atf_vm.returns && !atf_vm.quiet;
+    if (told && raised_in) write_error(t, raised_in, word, depth);
+    else if (told) atf_write(t, ATF_RETURN, atf_word_function(word), depth, ATF_NO_DETAIL);
     if (bases->count == 0) forget_bases();
 }
 
@@ -157,7 +158,7 @@ static __attribute__((noinline)) PyObject *evaluate_special(PyThreadState *ts, a
     }
     uint32_t depth = ++t->depth;
     if (kind == ATF_CALL && atf_vm.args) atf_write_call(t, kind, word, depth, frame->f_code, frame, atf_frame_argument);
-    else if (kind == ATF_CALL || atf_vm.returns) atf_write(t, kind, atf_word_function(word), depth, ATF_NO_DETAIL);
+    else if (kind == ATF_CALL || (atf_vm.returns && !atf_vm.quiet)) atf_write(t, kind, atf_word_function(word), depth, ATF_NO_DETAIL);
     PyObject *result = _PyEval_EvalFrameDefault(ts, frame, throwflag);
     t = atf_enter();
     if (!t || epoch != atf_vm.epoch) {
@@ -165,7 +166,7 @@ static __attribute__((noinline)) PyObject *evaluate_special(PyThreadState *ts, a
         return result;
     }
     t->depth = depth - 1;
-    if (!atf_vm.returns) return result;
+    if (!atf_vm.returns || atf_vm.quiet) return result;
     if (!result) {
         write_error(t, ts, word, depth);
         return result;
@@ -201,6 +202,7 @@ static PyObject *evaluate(PyThreadState *ts, atf_frame *frame, int throwflag)
         return result;
     }
     t->depth = depth - 1;
+    if (ATF_UNLIKELY(atf_vm.quiet)) return result;
     if (ATF_LIKELY(result != NULL)) atf_write(t, ATF_RETURN, atf_word_function(word), depth, ATF_NO_DETAIL);
     else write_error(t, ts, word, depth);
     return result;

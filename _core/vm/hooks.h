@@ -12,12 +12,15 @@ enum atf_mechanism { ATF_NONE = 0, ATF_MONITORING, ATF_EVAL_FRAME, ATF_PROFILE }
 
 typedef struct atf_vm_state {
     uint64_t key;      /* a word that matches in ATF_WORD_TEST is of this start and included */
-    uint64_t plain_key; /* the same, when a record without a detail is all there is to write; else it matches no word */
+    uint64_t plain_key; /* the same, when a record without a detail is all there is to write for a call; else it matches no word */
+    uint64_t exit_key;  /* the same, for what follows a call: ends, suspensions, resumptions */
     Py_ssize_t index;  /* of the extra slot; -1: not requested yet */
     uint32_t epoch;    /* changes whenever hooks come or go: what was entered before is not left after */
     uint32_t generation; /* of this start, 1..ATF_GENERATIONS */
     int mechanism;
-    int returns, c, args, repr; /* what is recorded */
+    int returns, c; /* which hooks there are */
+    int args, repr, quiet, timed; /* what they write, see level.c. quiet: calls only; exits are followed, for the depth, and not written */
+    int was_quiet;  /* once since the start */
     PyObject *include, *exclude; /* tuples of str */
 } atf_vm_state;
 extern atf_vm_state atf_vm __attribute__((visibility("hidden")));
@@ -77,6 +80,11 @@ uint64_t atf_c_word(PyObject *callable);
 /* codes.c */
 int atf_codes_start(void); /* -1 with an exception set */
 
+/* level.c. Bits of a level, as recorder.pyx has them. */
+enum atf_level_bits { ATF_BIT_CALLS = 1, ATF_BIT_RETURNS = 2, ATF_BIT_C = 4, ATF_BIT_ARGS = 8, ATF_BIT_REPR = 16 };
+void atf_level_begin(void);                      /* of a start, after what is recorded was set */
+void atf_level_set(atf_thread *t, uint32_t level); /* atf_level_changed */
+
 /* filter.c */
 int atf_filter_check(PyObject *globs, const char *argument); /* -1 with an exception set */
 int atf_filter_match(PyObject *globs, const char *name);
@@ -109,12 +117,12 @@ static inline uint32_t atf_leave_depth(atf_thread *t)
 }
 
 /* The plain case in one leaf function, so that it needs no stack frame: included code, a thread that is registered, the TSC,
- * room in the ring, no values to write. test: the bits of `word` that must be those of plain_key; `function`: the word that
+ * room in the ring, no values to write. test: the bits of `word` that must be those of the key; `function`: the word that
  * the record names. `by` is added to the depth before (an entry: 1) or after (an exit: -1). 0: nothing was done, take the general way. */
 static inline __attribute__((always_inline)) int atf_write_word(uint64_t word, uint64_t test, uint64_t function, uint32_t kind, int by)
 {
     atf_thread *t = atf_self;
-    if (ATF_UNLIKELY((word & test) != atf_vm.plain_key || !t || atf_load_relaxed32(t->gate) != t->gate_seen)) return 0;
+    if (ATF_UNLIKELY((word & test) != (kind == ATF_CALL ? atf_vm.plain_key : atf_vm.exit_key) || !t || atf_load_relaxed32(t->gate) != t->gate_seen)) return 0;
     atf_event *e = t->cursor;
     uint32_t depth = t->depth;
     if (ATF_UNLIKELY(e == t->end || t->clock_type != ATF_CLOCK_TSC || (by < 0 && depth == 0))) return 0;

@@ -90,6 +90,12 @@ CALLBACK(on_start_only)
     Py_RETURN_NONE;
 }
 
+static void write_resume(atf_thread *t, uint64_t word)
+{
+    uint32_t depth = ++t->depth;
+    if (!atf_vm.quiet) atf_write(t, ATF_RESUME, atf_word_function(word), depth, ATF_NO_DETAIL);
+}
+
 GENERAL(resume_general)
 {
     uint64_t word = word_of(CODE);
@@ -97,7 +103,7 @@ GENERAL(resume_general)
     atf_thread *t = atf_enter_frame(CODE);
     if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
     atf_generator_entered();
-    atf_write(t, ATF_RESUME, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
+    write_resume(t, word);
     Py_RETURN_NONE;
 }
 
@@ -124,14 +130,8 @@ CALLBACK(on_throw)
     atf_thread *t = atf_enter_frame(CODE);
     if (!t) Py_RETURN_NONE;
     atf_generator_entered();
-    atf_write(t, ATF_RESUME, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
+    write_resume(t, word);
     Py_RETURN_NONE;
-}
-
-/* The resumption of this generator was not told: it is written now, so that the exit has its entry. */
-static ATF_COLD void resume_late(atf_thread *t, uint64_t word)
-{
-    atf_write(t, ATF_RESUME, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
 }
 
 static __attribute__((noinline)) PyObject *leave_general(PyObject *const *args, uint32_t kind)
@@ -140,8 +140,10 @@ static __attribute__((noinline)) PyObject *leave_general(PyObject *const *args, 
     if (ATF_UNLIKELY(!atf_word_included(word))) return skip(word);
     atf_thread *t = atf_enter();
     if (ATF_UNLIKELY(!t)) Py_RETURN_NONE;
-    if (ATF_UNLIKELY(word & ATF_WORD_GENERATOR) && ATF_UNLIKELY(!atf_generator_left())) resume_late(t, word);
+    /* The resumption of a generator that was not told is written now, so that the exit has its entry. */
+    if (ATF_UNLIKELY(word & ATF_WORD_GENERATOR) && ATF_UNLIKELY(!atf_generator_left())) write_resume(t, word);
     uint32_t depth = atf_leave_depth(t);
+    if (ATF_UNLIKELY(atf_vm.quiet)) Py_RETURN_NONE;
     if (ATF_UNLIKELY(atf_vm.args)) atf_write_value(t, kind, word, depth, args[2]);
     else atf_write(t, kind, atf_word_function(word), depth, ATF_NO_DETAIL);
     Py_RETURN_NONE;
@@ -205,7 +207,7 @@ static ATF_COLD int is_open(atf_thread *t, PyCodeObject *code, uint64_t function
 static inline int was_entered(atf_thread *t, PyCodeObject *code, PyObject *offset, uint64_t word)
 {
     uint8_t opcode = (uint8_t)code->co_code_adaptive[PyLong_AsLong(offset)];
-    if (word & ATF_WORD_GENERATOR) return PY_VERSION_HEX >= 0x030D0000 ? atf_generator_left() : is_open(t, code, atf_word_function(word));
+    if (word & ATF_WORD_GENERATOR) return PY_VERSION_HEX >= 0x030D0000 ? atf_generator_left() : atf_vm.was_quiet || is_open(t, code, atf_word_function(word));
     if (opcode != RESUME && opcode != INSTRUMENTED_RESUME && opcode != INSTRUMENTED_RETURN_VALUE && opcode != INSTRUMENTED_RETURN_CONST) return 1;
     return is_open(t, code, atf_word_function(word));
 }
@@ -216,7 +218,8 @@ CALLBACK(on_unwind)
     if (!atf_word_included(word) || is_unstarted(CODE, args[1])) Py_RETURN_NONE;
     atf_thread *t = atf_enter();
     if (!t || !was_entered(t, CODE, args[1], word)) Py_RETURN_NONE;
-    atf_write_exception(t, word, atf_leave_depth(t), args[2], NULL, NULL);
+    uint32_t depth = atf_leave_depth(t);
+    if (!atf_vm.quiet) atf_write_exception(t, word, depth, args[2], NULL, NULL);
     Py_RETURN_NONE;
 }
 
@@ -244,7 +247,8 @@ static __attribute__((noinline)) PyObject *leave_c_general(PyObject *const *args
     if (ATF_UNLIKELY(!atf_word_included(word_of(CODE)))) Py_RETURN_NONE;
     uint64_t word = atf_c_word(args[2]);
     atf_thread *t = word ? atf_enter() : NULL;
-    if (ATF_LIKELY(t != NULL)) atf_write(t, kind, atf_word_function(word), atf_leave_depth(t), ATF_NO_DETAIL);
+    uint32_t depth = t ? atf_leave_depth(t) : 0;
+    if (ATF_LIKELY(t && !atf_vm.quiet)) atf_write(t, kind, atf_word_function(word), depth, ATF_NO_DETAIL);
     Py_RETURN_NONE;
 }
 

@@ -88,7 +88,7 @@ static void on_call(atf_frame *frame)
     uint32_t depth = ++t->depth, kind = resumed ? ATF_RESUME : ATF_CALL;
     push(frame);
     if (!resumed && atf_vm.args) atf_write_call(t, kind, word, depth, frame->f_code, frame, atf_frame_argument);
-    else if (!resumed || atf_vm.returns) atf_write(t, kind, atf_word_function(word), depth, ATF_NO_DETAIL);
+    else if (!resumed || (atf_vm.returns && !atf_vm.quiet)) atf_write(t, kind, atf_word_function(word), depth, ATF_NO_DETAIL);
 }
 
 static void on_return(atf_frame *frame, PyObject *value)
@@ -100,13 +100,14 @@ static void on_return(atf_frame *frame, PyObject *value)
     uint32_t at = mine->count;
     while (at > 0 && mine->frames[at - 1] != frame) at--;
     if (at == 0) { /* resumed without an event */
-        atf_write(t, ATF_RESUME, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
+        t->depth++;
+        if (!atf_vm.quiet) atf_write(t, ATF_RESUME, atf_word_function(word), t->depth, ATF_NO_DETAIL);
     } else {
         for (; mine->count > at; mine->count--) atf_leave_depth(t);
         mine->count--;
     }
     uint32_t depth = atf_leave_depth(t);
-    if (!atf_vm.returns) return;
+    if (!atf_vm.returns || atf_vm.quiet) return;
     if (!value) {
         atf_write(t, ATF_EXCEPTION, atf_word_function(word), depth, ATF_NO_DETAIL);
         return;
@@ -128,7 +129,8 @@ static void on_c(atf_frame *frame, PyObject *callable, uint32_t kind)
         atf_write(t, kind, atf_word_function(word), ++t->depth, ATF_NO_DETAIL);
     } else if (mine->count && !mine->frames[mine->count - 1]) { /* else it was called before the start */
         mine->count--;
-        atf_write(t, kind, atf_word_function(word), atf_leave_depth(t), ATF_NO_DETAIL);
+        uint32_t depth = atf_leave_depth(t);
+        if (!atf_vm.quiet) atf_write(t, kind, atf_word_function(word), depth, ATF_NO_DETAIL);
     }
 }
 

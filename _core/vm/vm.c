@@ -77,7 +77,8 @@ int atf_vm_start(int level, PyObject *include, PyObject *exclude, int options)
     atf_vm.c = level == ATF_LEVEL_C || (atf_vm.returns && (options & ATF_VM_C));
     atf_vm.args = level == ATF_LEVEL_ARGS || (options & ATF_VM_ARGS);
     atf_vm.repr = !!(options & ATF_VM_REPR);
-    atf_vm.plain_key = atf_vm.returns && !atf_vm.args ? atf_vm.key : UINT64_MAX;
+    atf_vm.timed = !!(options & ATF_VM_TIMED);
+    atf_level_begin();
     atf_vm.epoch++;
     if (start_hooks(changed) < 0) {
         atf_vm.mechanism = ATF_NONE;
@@ -86,6 +87,7 @@ int atf_vm_start(int level, PyObject *include, PyObject *exclude, int options)
         return -1;
     }
     atf_session_stopped = session_stopped;
+    atf_level_changed = atf_level_set;
     /* A thread that writes its first event later is told by the producer; this one may have written some already. */
     if (atf_self && atf_self->live && atf_thread_started) atf_thread_started(atf_self);
     return 0;
@@ -97,6 +99,7 @@ int atf_vm_stop(void)
     if (!atf_vm.mechanism) return 0;
     atf_thread_started = NULL;
     atf_session_stopped = NULL;
+    atf_level_changed = NULL;
 #if PY_VERSION_HEX >= 0x030C0000
     result = atf_monitoring_stop();
 #else

@@ -9,6 +9,7 @@ enum atf_vm_level { ATF_LEVEL_CALLS = 1, ATF_LEVEL_RETURNS = 2, ATF_LEVEL_C = 3,
 enum atf_vm_options {
     ATF_VM_C = 1,    /* C functions too */
     ATF_VM_ARGS = 2, /* arguments and results as details */
+    ATF_VM_TIMED = 8, /* the time that values take is counted, see capture_ticks in layout.h */
     ATF_VM_REPR = 4  /* repr() of objects that are no built-in values; runs the program's code */
 };
 

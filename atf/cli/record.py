@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atf.cli import text
 from atf.cli.attach import add_details, add_modules, hooks_line, native_summary, wanted_modules
 from atf.cli.common import DEFAULT_ROOT, duration_ns, print_json
 from atf.cli.flight import add_flight, wanted_flight
 from atf.cli.metricslines import MetricsLines, add_metrics, wanted_metrics
+
+if TYPE_CHECKING:
+    from atf.budget import Budget
 
 
 def add_parser(subparsers: Any) -> None:
@@ -31,6 +34,8 @@ def add_parser(subparsers: Any) -> None:
     add_details(parser)
     add_flight(parser)
     add_metrics(parser)
+    what = "of one processor: more than this recording does not cost while levels can be turned down (args, returns, calls), e.g. 5%%"
+    parser.add_argument("--budget", metavar="CPU%", help=what)
     what = "record a Python program's native code too: what --module names; --include and --exclude globs with :: choose its functions"
     parser.add_argument("--native", action="store_true", help=what)
     parser.add_argument("--children", action=argparse.BooleanOptionalAction, default=True, help="follow child processes (default: yes)")
@@ -71,10 +76,13 @@ def run(args: argparse.Namespace) -> int:
         "slow_path": "1" if args.slow_path else "0",
         **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }
+    budget = wanted_budget(args, level)
     metrics_lines = wanted_metrics(args)
     beside = args.native and not is_native(words)
     native = not beside and (bool(args.module or args.all_modules or args.slow_path) or is_native(words))
     duration_s = None if args.duration is None and args.detach_after is None else (args.duration or args.detach_after or 0) / 1e9
+    if budget is not None and (native or beside or args.programs):
+        raise UsageError("--budget is for Python programs: hooks in native code have one level for as long as they are there")
     supervisor: Supervisor
     if native or beside or args.programs:
         import atf.calm  # noqa: F401 - before numpy comes with anything else
@@ -104,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         supervisor = LauncherSupervisor(words, args.out, config, wanted_modules(args), args.include, args.exclude, wanted_flight(args))
     else:
         details.refuse(config)
-        supervisor = Supervisor(words, args.out, config, wanted_flight(args))
+        supervisor = Supervisor(words, args.out, config, wanted_flight(args), budget)
     live = not args.quiet and not args.json and sys.stderr.isatty()
     status_line = StatusLine() if live else None
     with metrics_lines or contextlib.nullcontext():
@@ -123,6 +131,15 @@ def run(args: argparse.Namespace) -> int:
     else:
         complaints(supervisor)
     return status
+
+
+def wanted_budget(args: argparse.Namespace, level: str) -> Budget | None:
+    """What was asked for, or None. UsageError when it cannot be kept."""
+    if args.budget is None:
+        return None
+    from atf.budget import Budget, parse
+
+    return Budget(parse(args.budget), level)
 
 
 class StatusLine:
@@ -211,6 +228,10 @@ def report(supervisor: Any) -> None:
     flight = getattr(supervisor, "flight", None)
     if flight is not None:
         native = f"atf: {windows_line(flight.windows())}\n{native}"
+    budget = supervisor.gatherer.budget
+    if budget is not None and budget.changes:
+        steps = " → ".join([budget.levels[0], *(one["to"] for one in budget.changes[-6:])])
+        native = f"atf: level {'… → ' if len(budget.changes) > 6 else ''}{steps}, to keep the budget of {budget.percent:g} %\n{native}"
     plural = "es" if totals["processes"] != 1 else ""
     print(
         f"atf: {text.count(totals['events'])} events, {lost}, {text.size(totals['bytes'])},"

@@ -22,7 +22,7 @@ from atf.cli.common import (
 if TYPE_CHECKING:
     from atf.trace_spans import Span
 
-STATUSES = ("ok", "exception", "unwound", "open", "lost")
+STATUSES = ("ok", "exception", "unwound", "open", "lost", "untimed")
 
 
 def add_parser(subparsers: Any) -> None:

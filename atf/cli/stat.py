@@ -95,6 +95,12 @@ def fields(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("drain", f"lag {text.duration(found['lag_ns'])} (worst {text.duration(found['lag_most_ns'])}), {text.count(found['cycles'])} cycles,"
                   f" {text.count(found['writes'])} writes in {text.duration(found['write_ns'])}, CPU {text.duration(found['cpu_ns'])}"),
     ]  # fmt: skip
+    if (budget := found.get("budget")) is not None:
+        over = ", over it at the lowest level" if budget["over"] else ""
+        said = f"{found['level']} (asked: {budget['asked']}, {budget['changes']} changes); recording costs {budget['costPercent']:.1f} % of a processor"
+        lines.insert(1, ("level", f"{said}, budget {budget['percent']:g} %{over}"))
+    else:
+        lines.insert(1, ("level", found["level"]))
     return lines + ([("disk", found["disk_error"])] if found["disk_error"] else [])
 
 

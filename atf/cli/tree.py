@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from atf.cli.fold import Folded, Node
     from atf.trace_manifest import Function
 
-_STYLES = {"exception": "red", "unwound": "yellow", "open": "cyan", "lost": "magenta"}
+_STYLES = {"exception": "red", "unwound": "yellow", "open": "cyan", "lost": "magenta", "untimed": "dim"}
 
 
 def add_parser(subparsers: Any) -> None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from atf.metrics import together
@@ -47,6 +48,22 @@ class ThreadInfo(Result):
     metrics: dict[str, Any] | UnsetType = UNSET
 
 
+class Window(Result):
+    """A stretch that the flight recorder kept. mark_ns: of its first mark, of `marks`; trigger: as it was asked for. complete: all of it
+    is in the files. pre_roll_sec null: as far back as there was memory for."""
+
+    start_ns: int
+    end_ns: int
+    trigger_kind: str
+    trigger: str
+    mark_ns: int
+    marks: int
+    pre_roll_sec: float | None
+    post_roll_sec: float
+    policy_version: int
+    complete: bool
+
+
 class Info(Result):
     """lost: {reason: events}; null: the manifest does not say, and too many events would have to be read to count them.
 
@@ -68,7 +85,7 @@ class Info(Result):
     status: str
     growing: bool
     lost: dict[str, int] | None
-    windows: list[Any]
+    windows: list[Window]
     recovered: dict[str, Any]
     metrics: dict[str, Any] | UnsetType = UNSET
     checksums: Checksums | UnsetType = UNSET
@@ -109,7 +126,7 @@ def run(context: Context, params: InfoParams) -> Info:
         status=info["status"],
         growing=view.growing,
         lost=info["lost"],
-        windows=[],
+        windows=_windows(view),
         recovered=_on_the_wire(info["recovered"], view.path),
     )
     _count(result, view)
@@ -118,6 +135,22 @@ def run(context: Context, params: InfoParams) -> Info:
     if params.include_checksums:
         result.checksums = view.once("checksums", lambda view: _checksums(context, view))
     return result
+
+
+def _windows(view: View) -> list[Window]:
+    """In order, each once: the manifest of every process of a session lists them, as far as they had come when it was written."""
+    found: dict[tuple[int, int], Window] = {}
+    for process in view.trace.processes:
+        rows = process.manifest.data.get("windows")
+        for row in rows if isinstance(rows, list) else []:
+            try:
+                one = msgspec.convert(row, Window)
+            except msgspec.ValidationError:
+                continue  # a manifest may hold anything
+            known = found.get((one.policy_version, one.mark_ns))
+            if known is None or (one.complete, one.end_ns, one.marks) > (known.complete, known.end_ns, known.marks):
+                found[one.policy_version, one.mark_ns] = one
+    return sorted(found.values(), key=lambda one: (one.start_ns, one.end_ns))
 
 
 def _count(result: Info, view: View) -> None:

@@ -287,3 +287,43 @@ def test_attached_with_a_trigger(bench, tmp_path):
     assert window["trigger"] == "signal=SIGUSR1" and window["endNs"] - window["startNs"] == 100_000_000
     with atf.open(path) as trace:
         assert len(list(trace.events(function="step", kind="call"))) > 100 and trace.info["lost"] == {}
+
+
+WINDOWS = """
+    import atf, os, time
+    def step(n): return n
+    for n in range(20): step(n)
+    atf.mark("first"); atf.mark("again")
+    time.sleep(0.15)
+    child = os.fork()
+    if child == 0:
+        step(-1)
+        os._exit(0)
+    os.waitpid(child, 0)
+    step(100)
+"""
+
+
+def test_trace_info_lists_the_windows(bench):
+    from atf.query import connect
+
+    options = ("-q", "--trigger", "symbol=step", "--level", "args", "--pre-roll-sec", "0.02", "--post-roll-sec", "0.03")
+    path = bench.python(WINDOWS, options=options).path
+    manifests = [json.loads(file.read_text()) for file in path.glob("pid_*/manifest.json")]
+    assert len(manifests) == 2
+    whole = max((manifest["windows"] for manifest in manifests), key=len)
+    with connect(bench.root) as client:
+        found = client.trace_info(trace_id=path.name).windows
+        (place,) = (file.parent for file in path.glob("pid_*/manifest.json") if json.loads(file.read_text())["windows"] == whole)
+        assert [one.start_ns for one in client.trace_info(trace_id=f"{path.name}/{place.name}").windows] == [one["startNs"] for one in whole]
+    assert [(one.start_ns, one.mark_ns, one.trigger, one.trigger_kind) for one in found] == [
+        (one["startNs"], one["markNs"], one["trigger"], one["triggerKind"]) for one in whole
+    ], "each once, though both processes list them"
+    assert len(found) == 2 and all(one.start_ns <= one.mark_ns <= one.end_ns and one.complete for one in found)
+    assert found[0].trigger == "symbol=step" and found[0].marks == 22 and found[0].end_ns - found[0].mark_ns >= 30_000_000
+    assert found[0].pre_roll_sec == 0.02 and found[0].post_roll_sec == 0.03 and found[0].policy_version == 1
+    broken = manifests[0]
+    broken["windows"] = [7, {"startNs": "soon"}, *whole]
+    (path / f"pid_{broken['pid']}" / "manifest.json").write_text(json.dumps(broken))
+    with connect(bench.root) as client:
+        assert len(client.trace_info(trace_id=path.name).windows) == 2, "a manifest may hold anything"

@@ -98,6 +98,7 @@ def recording(directory, level="returns", include=("shapes*",), exclude=(), poli
     try:
         recorder.start_hooks(bits | (recorder.LEVEL_REPR if repr else 0), tuple(include), tuple(exclude))
         recorded.hooks = recorder.mechanism()
+        recorded.set_level = lambda name: memory.segments.set_level(BITS[name])
         yield recorded
     finally:
         recorder.stop_hooks()

@@ -8,7 +8,7 @@ import time
 import msgspec
 import numpy as np
 import pytest
-from accounts import checked_sources
+from accounts import check_source, checked_sources
 
 import atf
 from atf._core import drain, recorder, segment
@@ -216,6 +216,43 @@ def test_a_second_drain_does_not_take_for_lost_what_no_window_covered(session, t
     engine.finish(source)
     (one,) = source.threads()
     assert (one["lost"], one["unkept"], one["written"], one["produced"]) == ({}, 50, 1, 51)
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_what_a_forgotten_gap_told_stays_lost(tmp_path, marked):
+    made = segment.SegmentSet.create(options={**OPTIONS, "spare_rings": 0}, policy="drop-oldest")
+    made.remove()
+    recorder.open_session(made.segments)
+    flight = Flight(made, tmp_path, "windows", MS, MS)
+    for turn in range(4):  # three rings of 256 events: the oldest are lost, and a gap in the history tells how many
+        for n in range(2000):
+            atf.event("step", number=n)
+        flight.engine.settle()
+        time.sleep(0.005)
+        if marked and turn == 1:
+            atf.mark("here", number=0)
+            flight.engine.settle()
+            time.sleep(0.005)
+    flight.end()
+    (row,) = check_source(flight.source)
+    assert row["produced"] == 8000 + marked and sum(row["lost"].values()) > 4 * 1000 and row["held"] == 0
+    assert row["unkept"] + sum(row["lost"].values()) + row["written"] == row["produced"] and bool(row["written"]) == marked
+    made.detach()
+
+
+@pytest.mark.parametrize("keep", ["details", "windows"])
+def test_a_window_whose_file_cannot_be_opened_is_told(session, tmp_path, keep):
+    flight = Flight(session, tmp_path, keep, 1000 * MS, 1000 * MS)
+    (tmp_path / "thread_0").write_text("no directory")
+    for n in range(100):
+        atf.event("step", number=n)
+    for _ in range(50):
+        atf.event("plain")
+    atf.mark("here", number=100)
+    flight.end()
+    (row,) = check_source(flight.source)
+    assert row["details"] == row["written"] == 0 and row["details_lost"] == row["details_seen"] == 101
+    assert row["lost"] == {"disk full": 151} and flight.source.totals["disk_error"]
 
 
 def test_a_flood_pays_for_itself(session, tmp_path):

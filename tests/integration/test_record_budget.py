@@ -1,0 +1,91 @@
+"""``atf record --budget``: levels go down when recording costs more, and up again; every change is told."""
+
+import json
+import sys
+import time
+
+import pytest
+from live import wait_for
+
+import atf
+
+PROGRAM = """
+    import os, sys, threading, time
+    def turn(n, text): return n
+    def busy(until):
+        while not os.path.exists(until):
+            for n in range(2000): turn(n, "value")
+    def idle(until):
+        while not os.path.exists(until):
+            time.sleep(0.02); turn(0, "idle")
+    other = threading.Thread(target=busy, args=(sys.argv[1],)); other.start()
+    busy(sys.argv[1]); other.join()
+    idle(sys.argv[2])
+"""
+
+
+def stat(bench):
+    time.sleep(0.3)  # asking costs the recorder something too
+    ran = bench.atf("stat", "--json")
+    return json.loads(ran.out) if ran.status == 0 else None
+
+
+def test_levels_follow_the_load_and_everything_tells_of_it(bench):
+    calm, done = bench.path / "calm", bench.path / "done"
+    program = bench.begin(PROGRAM, str(calm), str(done), options=["--level", "args", "--budget", "15%", "--ring-size", "1M"])
+    try:
+        wait_for(lambda: (now := stat(bench)) and now["level"] == "calls" and now)
+        calm.touch()
+        found = wait_for(lambda: (now := stat(bench)) and now["level"] == "args" and now, 60)
+        assert found["budget"]["percent"] == 15 and found["budget"]["asked"] == "args" and found["budget"]["changes"] >= 4
+        assert "args (asked: args" in bench.atf("stat", "--once").out
+    finally:
+        calm.touch()
+        done.touch()
+        _, err = program.communicate(timeout=60)
+    assert program.returncode == 0 and "to keep the budget of 15 %" in err
+    (session,) = bench.root.glob("session_*")
+    (place,) = session.glob("pid_*")
+    manifest = json.loads((place / "manifest.json").read_text())
+    levels = manifest["levels"]
+    assert [one["to"] for one in levels[:2]] == ["returns", "calls"] and [one["to"] for one in levels[-2:]] == ["returns", "args"]
+    for before, after in zip([{"to": "args"}, *levels], levels):
+        assert after["from"] == before["to"] and "the budget is 15 %" in after["why"]
+    assert manifest["budget"]["eventNs"]["measured"] and manifest["level"] == "args"
+    trace = atf.open(session)
+    for thread in trace.threads:
+        told = [event for event in thread.events if int(event["function_id"]) >> 8 == 0xFFFFFF]
+        assert told and all(manifest["time_start_ns"] <= int(event["timestamp_ns"]) <= manifest["time_end_ns"] for event in told)
+    told = [event.detail["attributes"] for event in trace.events(function="atf.level*") if event.has_detail]
+    assert len(told) >= 6 and told[0] == {"from": "args", "to": "returns", "why": "budget"}
+    statuses = {span.status for span in trace.spans(function="turn")}
+    assert statuses <= {"ok", "untimed", "open"} and {"ok", "untimed"} <= statuses
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--budget", "much"], "per cent of one processor"),
+        (["--budget", "5%", "--level", "calls"], "below --level calls"),
+        (["--budget", "5%", "--native", "--all-modules"], "for Python programs"),
+        (["--budget", "5%", "--programs"], "for Python programs"),
+    ],
+)
+def test_refused_at_the_door(bench, options, said):
+    ran = bench.python("print('it ran')", options=options)
+    assert ran.status == 2 and said in ran.err and "it ran" not in ran.out
+
+
+def test_a_native_program_has_no_budget(bench):
+    ran = bench.record("/bin/true", options=["--budget", "5%"])
+    assert ran.status == 2 and "for Python programs" in ran.err
+
+
+def test_the_price_of_an_event_is_measured_by_the_programs_interpreter():
+    from atf.cost import Measurement
+
+    made = Measurement(sys.executable, "")
+    wait_for(lambda: made.look() and made.measured)
+    assert all(1 < ns < 20_000 for ns in made.ns.values())
+    missing = Measurement("/nowhere/python", "")
+    assert missing.look() and not missing.measured
