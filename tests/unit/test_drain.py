@@ -186,6 +186,7 @@ def test_disk_full_is_told_by_a_gap(session, tmp_path):
         for _ in range(4):
             write(60)
             time.sleep(0.02)
+        engine.settle()
         assert "large" in source.totals["disk_error"]
         assert source.threads()[0]["lost"] == {"disk full": 140}
     finally:
