@@ -1,6 +1,7 @@
 /* See engine.h. Lazy on purpose: it looks at one word a thread, which producers change only when a ring is
  * full, and naps otherwise; it never looks at a running producer's head except to flush. */
 #include "engine.h"
+#include "parts.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -115,6 +116,7 @@ static void *run(void *arg)
             pressed |= e->sources[i]->pressed;
             behind |= e->sources[i]->behind;
         }
+        if (e->parts) atf_parts_look(e->parts, e->sources, e->n);
         atf_store_relaxed64(&e->cycles, e->cycles + 1); /* read relaxed by whoever asks, as cpu_ns */
         if (wrote) worked = now;
         if (!behind || !complete) complete = now;
@@ -175,6 +177,7 @@ int atf_engine_add(atf_engine *e, atf_source *s)
             e->room += 16;
         } else error = ENOMEM;
     }
+    if (!error && e->parts) error = atf_parts_join(e->parts, s);
     if (!error) s->flight = e->flight;
     if (!error) e->sources[e->n++] = s;
     if (!error) atf_source_pass(s, 0, ATF_PASS_NS); /* the first heartbeat, at once */
@@ -198,6 +201,9 @@ void atf_engine_finish(atf_engine *e, atf_source *s, int dead)
     atf_source_finish(s);
     atf_flight_settle(s, atf_clock_ns(CLOCK_BOOTTIME), 1);
     atf_flight_leave(s);
+    atf_source_rest(s);
+    if (e->parts) atf_parts_leave(e->parts, s);
+    s->parts = NULL;
     take_out(e, s);
     pthread_mutex_unlock(&e->lock);
 }
@@ -226,6 +232,7 @@ void atf_engine_settle(atf_engine *e)
         do atf_source_pass(e->sources[i], 1, 0);
         while (e->sources[i]->behind);
     if (e->flight) settle(e, p_ns);
+    if (e->parts) atf_parts_look(e->parts, e->sources, e->n);
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -267,6 +274,8 @@ void atf_engine_delete(atf_engine *e)
     pthread_mutex_destroy(&e->lock);
     if (e->flight) atf_flight_close(e->flight);
     free(e->flight);
+    if (e->parts) atf_parts_close(e->parts);
+    free(e->parts);
     free(e->sources);
     free(e);
 }

@@ -26,7 +26,8 @@ enum atf_kind {
 };
 
 /* call_depth of a GAP record. */
-enum atf_gap_reason { ATF_GAP_EXHAUSTED = 1, ATF_GAP_KILLED = 2, ATF_GAP_DISK_FULL = 3, ATF_GAP_RATE = 4, ATF_GAP_UNKEPT = 5 /* outside of every window: not a loss */ };
+enum atf_gap_reason { ATF_GAP_EXHAUSTED = 1, ATF_GAP_KILLED = 2, ATF_GAP_DISK_FULL = 3, ATF_GAP_RATE = 4, ATF_GAP_UNKEPT = 5 /* outside of every window */,
+                      ATF_GAP_EARLIER = 6 /* in earlier parts of the recording */ }; /* from ATF_GAP_UNKEPT on: no losses */
 
 enum atf_detail_type {
     ATF_D_CALL = 3, ATF_D_RETURN = 4, /* native registers */

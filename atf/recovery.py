@@ -110,7 +110,7 @@ def _from_files(directory: Path, found: dict[str, Any]) -> None:
         cut += lost_records
         changed = changed or rewritten
         entry = said.get(number, {"id": number})
-        gaps = (events["event_kind"] == 8) & (events["call_depth"] != layout.NOT_KEPT)
+        gaps = (events["event_kind"] == 8) & (events["call_depth"] < layout.NOT_KEPT)
         entry.update(
             has_detail=(place / "detail.atf").exists(),
             tid=int(events["thread_id"][0]) if len(events) else entry.get("tid", 0),

@@ -139,7 +139,7 @@ class Process:
         for threads, positions in merge.chunks():
             gaps = merge.gather(threads, positions)
             for reason, count in zip(gaps["call_depth"].tolist(), gaps["function_id"].tolist(), strict=True):
-                if reason == NOT_KEPT:
+                if reason >= NOT_KEPT:
                     continue
                 name = GAP_REASONS.get(reason, f"reason {reason}")
                 found[name] = found.get(name, 0) + count

@@ -1,0 +1,5 @@
+"""What the drain counts in C, as Python values; for drain."""
+
+LANES: tuple[str, ...]
+STATES: tuple[str, ...]
+REASONS: dict[int, str]
