@@ -174,6 +174,14 @@ static int turn(atf_parts *p, atf_source **sources, uint32_t n, uint64_t from_ns
     return 1;
 }
 
+static int thread_goes_on(const atf_source *s)
+{
+    if (atf_load_relaxed32(&s->control->state) == ATF_STATE_STOPPED) return 0;
+    for (uint32_t i = s->n_outputs; i-- > 0;)
+        if (!s->outputs[i]->finished) return 1;
+    return 0;
+}
+
 int atf_parts_look(atf_parts *p, atf_source **sources, uint32_t n)
 {
     uint64_t now = atf_clock_ns(CLOCK_MONOTONIC), bytes = p->over_bytes, events = p->over_events;
@@ -185,10 +193,13 @@ int atf_parts_look(atf_parts *p, atf_source **sources, uint32_t n)
     if (!due || !events || !n || now < p->retry_ns) return 0; /* a part without records tells nothing */
     /* What was committed up to now is this part's, unless the drain is behind: then what is not read yet comes later. */
     uint64_t from_ns = atf_clock_ns(CLOCK_BOOTTIME);
+    int goes_on = 0;
     for (uint32_t i = 0; i < n; i++) {
         atf_source_pass(sources[i], 1, ATF_PASS_NS);
         if (sources[i]->behind) from_ns = 0;
+        goes_on |= thread_goes_on(sources[i]);
     }
+    if (!goes_on) return 0; /* what ends now ends in this part */
     if (turn(p, sources, n, from_ns)) return 1;
     p->retry_ns = now + ATF_PART_RETRY_NS;
     return 0;

@@ -11,82 +11,13 @@ from atf import control, metrics, runtime
 from atf._core import drain, segment
 from atf._core.errors import AtfError, OutputError
 from atf.manifest import Manifest, new_process_directory
+from atf.recorded import Process
 
 if TYPE_CHECKING:
     from atf.flight import Flight
+    from atf.parts import Limits, Parts
 
-COUNTERS = ("mode_transitions", "fallback_events", "slotless_threads", "global_dropped", "spares_most")
 ROOM_BYTES = 1 << 18  # for the manifest and the ends of files
-
-
-class Process:
-    """One recorded process that is being drained."""
-
-    often = False  # one of many: only its last manifest is waited for to be on the disk
-
-    def __init__(self, values: dict[str, Any], segments: segment.SegmentSet, source: drain.Source, manifest: Manifest):
-        self.pid = int(values["pid"])
-        self.start = int(values.get("start", 0) or 0)
-        self.file: str | None = values.get("file")
-        self.segments, self.source, self.manifest = segments, source, manifest
-        self._names = 0
-        self._written = 0.0
-        self.flight: Flight | None = None
-        self.drain: drain.Drain | None = None
-
-    def gone(self) -> bool:
-        """The process ended, or replaced itself by another program: nobody but us is attached."""
-        return self.segments.attached <= 1 or not segment.alive(self.pid, self.start)
-
-    def take_names(self) -> bool:
-        """Fetch new names from the log; whether there were any."""
-        assert self.segments.segments is not None
-        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) if self.flight else 0
-        self._names, names = self.segments.segments.names(self._names)
-        self.manifest.add_names(names)
-        if self.flight:
-            self.flight.named(self.source, names, now_ns)
-        return bool(names)
-
-    def write_manifest(self, status: str) -> None:
-        """Bring the manifest on disk up to date."""
-        assert self.segments.segments is not None
-        self.take_names()
-        threads = self.source.threads()
-        self.manifest.set_threads(threads)
-        if self.drain is not None:
-            self.manifest.values["metrics"] = {**metrics.summed(map(metrics.of_thread, threads)), **metrics.of_drain([self.source.totals], self.drain)}
-        self.manifest.values["status"] = status
-        anchors = self.manifest.values["clock"]["anchors"]
-        anchors[1:] = [self.segments.segments.anchors]
-        info = self.segments.segments.info
-        if info["names_lost"]:
-            self.manifest.values["names_lost"] = info["names_lost"]
-        self.manifest.values["counters"] = {key: info[key] for key in COUNTERS}
-        overload = self.source.overload()
-        if overload["lanes"]:
-            self.manifest.values["overload"] = overload
-        if self.flight:
-            self.manifest.values["windows"] = self.flight.windows()
-            self.manifest.values["flight"] = self.flight.summary()
-        self.manifest.write(durable=status != "recording" or not self.often)
-        self._written = time.monotonic()
-
-    def write_status(self, status: str) -> None:
-        """Change one word of the manifest of a completed process."""
-        if self.manifest.values["status"] != status:
-            self.manifest.values["status"] = status
-            self.manifest.write()
-
-    def set_exit(self, status: int | None) -> None:
-        """Note how the process ended: its exit status, or minus the signal's number."""
-        if status is not None:
-            self.manifest.values["exit"] = status
-            self.manifest.write()
-
-
-    def finished(self) -> None:
-        """Everything of it is in its files, and its segments are gone."""
 
 
 ProcessType = TypeVar("ProcessType", bound=Process)
@@ -120,6 +51,8 @@ class Gatherer:
         if flight:
             flight.open(self.drain)
             self.commands.update(flight.commands(self.output))
+        self.parts: Parts | None = None
+        self.main = 0  # the pid of the program that was asked for
         self.live: dict[str, Process] = {}
         self.done: list[Process] = []
         self.kind_of: Callable[[dict[str, str]], Callable[..., Process] | None] = lambda values: None  # of a process that announced itself
@@ -131,6 +64,13 @@ class Gatherer:
         self._refreshed = time.monotonic()
         self._refresh_s = 0.1  # names soon after the start, later once a second
 
+    def rotate(self, limits: Limits | None) -> None:
+        """Record in parts, of at most this size and age; None: in one. Before the first process."""
+        if limits is not None:
+            from atf.parts import Parts
+
+            self.parts = Parts(self, limits)
+
     def start(self) -> None:
         """Start the drain's thread."""
         self.drain.start()
@@ -139,7 +79,7 @@ class Gatherer:
         self, values: dict[str, Any], segments: segment.SegmentSet, directory: str | None = None, kind: Callable[..., ProcessType] | None = None
     ) -> ProcessType:
         """Begin to drain one process into a directory of its own. kind: makes what is kept of it, by default a Process."""
-        path = directory or new_process_directory(self.output, int(values["pid"]))
+        path = directory or new_process_directory(self.parts.place if self.parts else self.output, int(values["pid"]))
         argv = [part for part in str(values.get("argv", "")).split("\x1f") if part]
         manifest = Manifest(
             path,
@@ -162,6 +102,9 @@ class Gatherer:
         segments.segments.drained_by(os.getpid())
         process.drain = self.drain
         self.drain.add(source)
+        process.part = source.look()["part"]
+        if self.parts:
+            self.parts.joined(process)
         self._guarded(process, "recording")
         return process
 
@@ -181,6 +124,8 @@ class Gatherer:
             if self.flight.asks_for_names:
                 self._take_names()
             self._ask()
+        if self.parts:
+            self.parts.look()
         for key, process in list(self.live.items()):
             if process.gone():
                 self.complete(key, dead=True)
@@ -266,7 +211,11 @@ class Gatherer:
         self.drain.finish(process.source, dead=dead)
         if self.flight and not self.live:
             self.flight.ended_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if self.parts:
+            self.parts.look()  # a part may have ended until just now
         self._guarded(process, status)
+        if self.parts:
+            self.parts.left(process, process.source.threads())
         if self.flight:
             self.flight.left(process.source)
         if process.source.totals["refused"]:
@@ -324,19 +273,29 @@ class Gatherer:
     def close(self) -> None:
         """End the drain's thread and forget the runtime directory."""
         self.drain.join()
+        if self.parts:
+            self.parts.write(last=True)
         if self.session and not self.kept:
             runtime.remove(self.session)
 
     def totals(self) -> dict[str, Any]:
         """Events, bytes, losses by reason, threads and processes so far."""
+        past = self.parts
         totals: dict[str, Any] = {"events": 0, "bytes": 0, "lost": {}, "threads": 0, "processes": len(self.live) + len(self.done), "disk_error": None}
         for process in (*self.live.values(), *self.done):
             counts = process.source.totals
             totals["events"] += counts["events"]
             totals["bytes"] += counts["bytes"]
             totals["disk_error"] = totals["disk_error"] or counts["disk_error"]
-            for thread in process.source.threads():
-                totals["threads"] += 1
+            for thread in process.source.threads() if past is None or not process.source.finished else ():
+                totals["threads"] += past is None or not thread["earlier"]
                 for reason, count in thread["lost"].items():
                     totals["lost"][reason] = totals["lost"].get(reason, 0) + count
+        if past is not None:
+            for name, count in past.forgotten.items():
+                totals[name] += count
+            totals["threads"] += past.threads
+            totals["parts"] = self.drain.part
+            for reason, count in past.past["dropped_by"].items():
+                totals["lost"][reason] = totals["lost"].get(reason, 0) + count
         return totals

@@ -12,6 +12,7 @@ from atf.cli.attach import add_details, add_modules, hooks_line, native_summary,
 from atf.cli.common import DEFAULT_ROOT, duration_ns, print_json
 from atf.cli.flight import add_flight, wanted_flight
 from atf.cli.metricslines import MetricsLines, add_metrics, wanted_metrics
+from atf.cli.rotation import add_rotation, rotation_config
 
 
 def add_parser(subparsers: Any) -> None:
@@ -30,6 +31,7 @@ def add_parser(subparsers: Any) -> None:
     add_modules(parser)
     add_details(parser)
     add_flight(parser)
+    add_rotation(parser)
     add_metrics(parser)
     what = "record a Python program's native code too: what --module names; --include and --exclude globs with :: choose its functions"
     parser.add_argument("--native", action="store_true", help=what)
@@ -68,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         "policy": args.policy,
         "children": "1" if args.children else "0",
         **details.config_of(args),
+        **rotation_config(args),
         "slow_path": "1" if args.slow_path else "0",
         **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }
@@ -212,9 +215,10 @@ def report(supervisor: Any) -> None:
     if flight is not None:
         native = f"atf: {windows_line(flight.windows())}\n{native}"
     plural = "es" if totals["processes"] != 1 else ""
+    parts = f" ({totals['parts']} parts)" if "parts" in totals else ""
     print(
         f"atf: {text.count(totals['events'])} events, {lost}, {text.size(totals['bytes'])},"
         f" {totals['threads']} threads, {totals['processes']} process{plural}\n"
-        f"{native}atf: {supervisor.path}",
+        f"{native}atf: {supervisor.path}{parts}",
         file=sys.stderr,
     )
