@@ -16,13 +16,14 @@ SIGHTING: list[tuple[str, str]]
 class Source:
     """One recorded process in the drain's hands: its segments and its directory. OutputError when it cannot be begun.
 
-    ``resume``: the directory may hold what a killed recorder wrote; go on behind it.
+    ``resume``: the directory may hold what a killed recorder wrote; go on behind it; ``in_earlier``: records of
+    threads that are not in it yet go on in the part before.
     """
 
     segments: Segments
     path: str
     finished: bool
-    def __new__(cls, segments: Segments, path: str | os.PathLike[str], resume: bool = False) -> Source: ...
+    def __new__(cls, segments: Segments, path: str | os.PathLike[str], resume: bool = False, in_earlier: bool = False) -> Source: ...
     @property
     def totals(self) -> dict[str, Any]:
         """{"events", "bytes", "writes", "disk_error", "refused", "passes", "write_ns", "lag_ns", "lag_most_ns"} so far.

@@ -58,7 +58,7 @@ cdef class Source:
     cdef readonly object path
     cdef readonly bint finished
 
-    def __cinit__(self, Segments segments, path, bint resume=False):
+    def __cinit__(self, Segments segments, path, bint resume=False, bint in_earlier=False):
         self.segments = segments
         self.path = os.fspath(path)
         self.source = <atf_source *>calloc(1, sizeof(atf_source))
@@ -66,7 +66,7 @@ cdef class Source:
             raise MemoryError
         if not os.path.isdir(self.path):
             raise OutputError(f"{self.path}: no such directory; make it before its process is drained")
-        error = atf_source_open(self.source, segments.control, segments.registry, segments.rings, os.fsencode(self.path), resume)
+        error = atf_source_open(self.source, segments.control, segments.registry, segments.rings, os.fsencode(self.path), resume + (resume and in_earlier))
         if error:
             raise OutputError(f"{self.path}: {os.strerror(error)}")
 

@@ -108,7 +108,7 @@ static int resume(atf_source *s, atf_output *o)
     char dir[sizeof s->dir];
     strcpy(dir, s->dir);
     int r = atf_writer_resume(&o->w, dir, o->number, o->lost, &gaps);
-    while (r > 0 && atf_part_before(dir)) r = atf_writer_resume(&o->w, dir, o->number, o->lost, &gaps);
+    if (r > 0 && s->resume > 1 && atf_part_before(dir)) r = atf_writer_resume(&o->w, dir, o->number, o->lost, &gaps);
     if (r > 0) return r;
     o->in_earlier = strcmp(dir, s->dir) != 0;
     o->expected = o->w.events - gaps; /* what the file says, also of one that cannot be gone on with */
@@ -119,7 +119,7 @@ static int resume(atf_source *s, atf_output *o)
     o->m.gaps = gaps;
     o->m.details_seen = o->w.details;
     if (r == 0) {
-        o->last_ns = o->w.time_end_ns;
+        o->last_ns = o->w.time_end_ns + (o->from && o->w.events == 1 + o->w.carried); /* as in open_first */
         o->opened = 1;
     } else {
         s->disk_error = o->w.error;

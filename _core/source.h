@@ -50,7 +50,7 @@ typedef struct atf_source {
     char dir[3800];
     atf_output **outputs; /* in order of thread numbers; those that ended in earlier parts are gone */
     uint32_t n_outputs, outputs_room;
-    uint32_t resume;      /* files of a dead recorder may exist */
+    uint32_t resume;      /* files of a dead recorder may exist; 2: in the part before, too */
     uint32_t dead;        /* the producer process is gone: nobody will write on */
     uint32_t *seen;       /* attention per slot */
     uint32_t start;       /* the slot that was visited last */

@@ -79,6 +79,11 @@ class Gatherer:
         self, values: dict[str, Any], segments: segment.SegmentSet, directory: str | None = None, kind: Callable[..., ProcessType] | None = None
     ) -> ProcessType:
         """Begin to drain one process into a directory of its own. kind: makes what is kept of it, by default a Process."""
+        in_earlier = False
+        if directory is not None and self.resume:
+            from atf.recovery_parts import written_last
+
+            directory, in_earlier = written_last(directory)
         path = directory or new_process_directory(self.parts.place if self.parts else self.output, int(values["pid"]))
         argv = [part for part in str(values.get("argv", "")).split("\x1f") if part]
         manifest = Manifest(
@@ -93,7 +98,7 @@ class Gatherer:
         if self.resume:
             _need_room(path, segments.segments.pending_bytes)
         manifest.values["clock"]["anchors"].append(segments.segments.anchors)
-        source = drain.Source(segments.segments, path, resume=self.resume)
+        source = drain.Source(segments.segments, path, resume=self.resume, in_earlier=in_earlier)
         process: ProcessType = (kind or Process)(values, segments, source, manifest)  # type: ignore[assignment]
         if process.file:
             found = {key: value for key, value in values.items() if key != "file"}
@@ -103,6 +108,8 @@ class Gatherer:
         process.drain = self.drain
         self.drain.add(source)
         process.part = source.look()["part"]
+        if process.part:
+            process.enter_part(path, process.part, in_earlier)
         if self.parts:
             self.parts.joined(process)
         self._guarded(process, "recording")

@@ -6,14 +6,13 @@ left is written into its manifests here, and then forgotten, so that memory does
 
 from __future__ import annotations
 
-import atf.calm  # noqa: F401 - before numpy comes with anything else
-
 import json
 import os
 import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import atf.calm  # noqa: F401 - before numpy comes with anything else
 from atf import metrics
 from atf._core.errors import AtfError, OutputError, UsageError
 from atf._core.merge import distinct_functions
@@ -57,9 +56,10 @@ def name_of(number: int) -> str:
     return f"part_{number:04d}"
 
 
-def links(number: int, last: bool) -> dict[str, Any]:
-    """What a manifest says of its place among the parts; previous and next are directories beside its own."""
-    return {"number": number, "previous": name_of(number - 1) if number > 1 else None, "next": None if last else name_of(number + 1)}
+def links(number: int, last: bool, continues: bool = False) -> dict[str, Any]:
+    """What a manifest says of its place among the parts; previous and next are directories beside its own, continues: the process was
+    recorded in the previous one too."""
+    return {"number": number, "continues": continues, "previous": name_of(number - 1) if number > 1 else None, "next": None if last else name_of(number + 1)}
 
 
 def functions_in(path: str) -> set[int]:

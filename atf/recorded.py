@@ -54,7 +54,7 @@ class Process:
         found = self._left or self.source.look()
         if found["part"] != self.part:
             return  # that part is over: its manifest comes with what it left
-        threads = found["threads"]
+        threads = [one for one in found["threads"] if not one["in_earlier"]]  # those are in the manifest of the part before
         self.manifest.set_threads(threads)
         if self.drain is not None:
             self.manifest.values["metrics"] = {**metrics.summed(map(metrics.of_thread, threads)), **metrics.of_drain([self.source.totals], self.drain)}
@@ -91,11 +91,12 @@ class Process:
         if self.file and os.path.exists(self.file):
             runtime.write(self.file, {**runtime.read(self.file), "directory": path})
 
-    def enter_part(self, path: str, number: int) -> None:
+    def enter_part(self, path: str, number: int, continues: bool = False) -> None:
+        """Its files go on there from now on; continues: the part before has some of it too."""
         from atf.parts import links
 
         self.manifest.path, self.part = path, number
-        self.manifest.values["part"] = links(number, last=True)
+        self.manifest.values["part"] = links(number, True, continues)
 
     def end_part(self, left: dict[str, Any], path: str) -> None:
         """A part is over: its manifest is completed, and the next one's begun, in ``path``. left: as Drain.left tells it.
@@ -106,18 +107,19 @@ class Process:
 
         values, before = self.manifest.values, self.manifest.path
         names = {key: values[key] for key in ("modules", "symbols")}
-        self.enter_part(path, left["part"] + 1)
+        was_there = values["part"]["continues"]
+        self.enter_part(path, left["part"] + 1, continues=True)
         self.write_manifest("recording")
         self.announce(path)
         self.manifest.path, self.part, self._left = before, left["part"], left
-        values["part"] = {**links(left["part"], last=False), "ended_ns": left["ended_ns"]}
+        values["part"] = {**links(left["part"], False, was_there), "ended_ns": left["ended_ns"]}
         try:
             self.write_manifest("complete")
             self.keep_what_occurs()
         finally:
             self._left = None
             values.update(names, status="recording")
-            self.enter_part(path, left["part"] + 1)
+            self.enter_part(path, left["part"] + 1, continues=True)
 
     def last_part(self) -> None:
         """The manifest of the last part was written."""
