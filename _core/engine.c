@@ -203,7 +203,6 @@ void atf_engine_finish(atf_engine *e, atf_source *s, int dead)
     atf_flight_leave(s);
     atf_source_rest(s);
     if (e->parts) atf_parts_leave(e->parts, s);
-    s->parts = NULL;
     take_out(e, s);
     pthread_mutex_unlock(&e->lock);
 }

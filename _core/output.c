@@ -62,7 +62,7 @@ void atf_output_write(atf_source *s, atf_output *o)
     s->events += written;
     s->part_events += written;
     s->bytes += written * sizeof(atf_event) + s->staged_bytes;
-    s->part_bytes += written * sizeof(atf_event) + s->staged_bytes;
+    if (s->part_bytes) *s->part_bytes += written * sizeof(atf_event) + s->staged_bytes;
     s->staged = s->staged_details = 0;
     s->staged_bytes = 0;
     s->m.write_ns += atf_clock_ns(CLOCK_MONOTONIC) - began;
@@ -198,6 +198,7 @@ uint32_t atf_output_drain(atf_source *s, atf_output *o, uint64_t below, int peek
     uint32_t turn = 0;
     for (; turn < quantum && o->expected < below; turn++) {
         int claimed;
+        if (turn && quantum != UINT32_MAX && atf_source_full(s)) break; /* the rest is the next part's */
         uint32_t i = atf_lane_oldest(&lane, peek, &claimed);
         if (i == ATF_NO_RING) break;
         atf_store_relaxed64(&s->control->drain_heartbeat_ticks, atf_ticks(s->control->clock_type)); /* a ring can take milliseconds */

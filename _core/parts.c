@@ -2,6 +2,7 @@
 #include "parts.h"
 #include "clock.h"
 #include "engine.h"
+#include "lane.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,13 +81,16 @@ int atf_parts_join(atf_parts *p, atf_source *s)
     if (error) return error;
     strcpy(s->dir, dir);
     s->parts = p;
+    s->part_bytes = &p->bytes;
+    s->part_most = p->max_bytes;
     return 0;
 }
 
-void atf_parts_leave(atf_parts *p, const atf_source *s)
+void atf_parts_leave(atf_parts *p, atf_source *s)
 {
-    p->over_bytes += s->part_bytes;
     p->over_events += s->part_events;
+    s->parts = NULL;
+    s->part_bytes = NULL;
 }
 
 /* ---------------------------------------------------------------- the turn */
@@ -101,7 +105,40 @@ static int is_gone(const atf_source *s, const atf_output *o)
     return access(path, F_OK) != 0;
 }
 
-static void turn_source(atf_parts *p, atf_source *s, atf_left *l, uint64_t from_ns)
+/* Bytes that are committed in a lane and not read. An estimate: its producer goes on. */
+static uint64_t unread_in(atf_lane lane)
+{
+    uint64_t bytes = 0, borrowed = atf_load_acquire64(lane.borrowed);
+    ATF_EACH_RING (&lane, borrowed, i) {
+        atf_ring *r = atf_lane_ring(&lane, i);
+        uint32_t state = atf_load_acquire32(&r->state) & ~ATF_RING_PEEK;
+        uint64_t head = state == ATF_RING_FULL || state == ATF_RING_ACTIVE ? atf_ring_committed(r) : 0, drained = atf_load_relaxed64(&r->drained);
+        bytes += head > drained ? (head - drained) * lane.unit : 0;
+    }
+    return bytes;
+}
+
+static uint64_t unread(const atf_source *s)
+{
+    uint64_t bytes = (atf_load_relaxed64(&s->global->tail) - atf_load_relaxed64(&s->global->consumed)) * sizeof(atf_event);
+    for (uint32_t i = 0; i < s->registry->capacity; i++) {
+        atf_slot *slot = atf_slot_at(s->registry, i);
+        uint32_t state = atf_load_acquire32(&slot->state); /* pairs with register and leave_slot */
+        if (state != ATF_SLOT_LIVE && state != ATF_SLOT_EXITED) continue;
+        bytes += unread_in(atf_index_lane(s->registry, slot)) + unread_in(atf_detail_lane(s->registry, slot));
+    }
+    return bytes;
+}
+
+/* When the next part of a thread begins: now, when it has told everything up to now; else behind its last record that was read. */
+static uint64_t begin_of(const atf_source *s, const atf_output *o)
+{
+    uint64_t now = atf_clock_ns(CLOCK_BOOTTIME);
+    if (atf_load_relaxed64(&s->global->tail) != atf_load_relaxed64(&s->global->consumed)) return 0;
+    return o->slot != UINT32_MAX && unread_in(atf_index_lane(s->registry, atf_slot_at(s->registry, o->slot))) ? 0 : now;
+}
+
+static void turn_source(atf_parts *p, atf_source *s, atf_left *l)
 {
     uint32_t stay = 0;
     atf_source_measure(s);
@@ -120,14 +157,14 @@ static void turn_source(atf_parts *p, atf_source *s, atf_left *l, uint64_t from_
     atf_pressure_part(&s->pressure, &s->periods, ATF_NO_THREAD, ATF_LANE_GLOBAL, l->ended_ns);
     char dir[3800];
     if (make_directory(p, s, p->number, dir) == 0) strcpy(s->dir, dir);
-    s->part_bytes = s->part_events = 0;
+    s->part_events = 0;
     for (uint32_t i = 0; i < s->n_outputs; i++) {
         atf_output *o = s->outputs[i];
         if (o->finished || is_gone(s, o)) {
             atf_output_free(o);
             continue;
         }
-        atf_output_next_part(s, o, from_ns);
+        atf_output_next_part(s, o, begin_of(s, o));
         s->outputs[stay++] = o;
     }
     s->n_outputs = stay;
@@ -135,7 +172,7 @@ static void turn_source(atf_parts *p, atf_source *s, atf_left *l, uint64_t from_
 }
 
 /* First everything that the disk may refuse: then all processes turn, or none. */
-static int turn(atf_parts *p, atf_source **sources, uint32_t n, uint64_t from_ns)
+static int turn(atf_parts *p, atf_source **sources, uint32_t n)
 {
     atf_left *left = NULL, **last = &left;
     char dir[3800];
@@ -159,16 +196,17 @@ static int turn(atf_parts *p, atf_source **sources, uint32_t n, uint64_t from_ns
         return 0;
     }
     p->number++;
+    p->bytes = 0;
     atf_left *l = left;
     for (uint32_t i = 0; i < n; i++, l = l->next) {
         l->source = sources[i];
         l->part = p->number - 1;
         l->ended_ns = atf_clock_ns(CLOCK_BOOTTIME);
-        turn_source(p, sources[i], l, from_ns);
+        turn_source(p, sources[i], l);
     }
     *p->last = left;
     if (left) p->last = last;
-    p->over_bytes = p->over_events = 0;
+    p->over_events = 0;
     p->asked = 0;
     p->began_ns = atf_clock_ns(CLOCK_MONOTONIC);
     return 1;
@@ -184,23 +222,21 @@ static int thread_goes_on(const atf_source *s)
 
 int atf_parts_look(atf_parts *p, atf_source **sources, uint32_t n)
 {
-    uint64_t now = atf_clock_ns(CLOCK_MONOTONIC), bytes = p->over_bytes, events = p->over_events;
+    uint64_t now = atf_clock_ns(CLOCK_MONOTONIC), bytes = p->bytes, events = p->over_events;
     for (uint32_t i = 0; i < n; i++) {
-        bytes += sources[i]->part_bytes;
+        if (p->max_bytes) bytes += unread(sources[i]);
         events += sources[i]->part_events;
     }
     int due = (p->max_bytes && bytes >= p->max_bytes) || (p->max_age_ns && now - p->began_ns >= p->max_age_ns) || p->asked;
-    if (!due || !events || !n || now < p->retry_ns) return 0; /* a part without records tells nothing */
-    /* What was committed up to now is this part's, unless the drain is behind: then what is not read yet comes later. */
-    uint64_t from_ns = atf_clock_ns(CLOCK_BOOTTIME);
+    if (!due || now < p->retry_ns) return 0;
+    /* What is committed up to now is this part's, as far as there is room for it: so threads end at the same time in it. */
     int goes_on = 0;
     for (uint32_t i = 0; i < n; i++) {
-        atf_source_pass(sources[i], 1, ATF_PASS_NS);
-        if (sources[i]->behind) from_ns = 0;
+        events += atf_source_pass(sources[i], 1, ATF_PASS_NS);
         goes_on |= thread_goes_on(sources[i]);
     }
-    if (!goes_on) return 0; /* what ends now ends in this part */
-    if (turn(p, sources, n, from_ns)) return 1;
+    if (!events || !goes_on) return 0; /* a part without records tells nothing; what ends now ends in this part */
+    if (turn(p, sources, n)) return 1;
     p->retry_ns = now + ATF_PART_RETRY_NS;
     return 0;
 }

@@ -26,7 +26,8 @@ typedef struct atf_parts {
     uint64_t max_bytes, max_age_ns; /* 0: no limit */
     uint32_t number;                /* of the part that is written now; the first is 1 */
     uint64_t began_ns, retry_ns;    /* CLOCK_MONOTONIC */
-    uint64_t over_bytes, over_events; /* of this part: from processes that are over */
+    uint64_t bytes;                 /* of this part */
+    uint64_t over_events;           /* of this part, from processes that are over */
     int asked;                      /* end this part, however small it is */
     int error;                      /* the last errno, 0: none */
     atf_left *left, **last;         /* oldest first */
@@ -39,7 +40,7 @@ void atf_left_free(atf_left *l);
 /* A process comes: its directory is in the part that is written now. 0 or an errno. */
 int atf_parts_join(atf_parts *p, atf_source *s);
 /* A process is over; its files are complete. */
-void atf_parts_leave(atf_parts *p, const atf_source *s);
+void atf_parts_leave(atf_parts *p, atf_source *s);
 /* After a pass: turns to the next part when it is time. Returns whether it did. */
 int atf_parts_look(atf_parts *p, atf_source **sources, uint32_t n);
 uint32_t atf_part_of(const atf_source *s); /* the number in its directory; 0: none */

@@ -143,7 +143,7 @@ static int open_first(atf_source *s, atf_output *o)
     int refused = atf_writer_open(&o->w, s->dir, o->number, o->tid, first, n);
     free(first);
     if (refused) return o->w.error;
-    s->part_bytes += 128 + n * sizeof *first;
+    if (s->part_bytes) *s->part_bytes += 128 + n * sizeof *first;
     if (n) {
         o->lost[ATF_GAP_EARLIER] = o->from - told;
         o->m.gaps++;
@@ -314,6 +314,7 @@ uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns)
         if (state != ATF_SLOT_LIVE && state != ATF_SLOT_EXITED) continue;
         uint32_t attention = atf_load_acquire32(&slot->attention);
         if (attention == s->seen[i] && !peek && state != ATF_SLOT_EXITED) continue;
+        if (s->events != before && atf_source_full(s)) break; /* the rest is the next part's, which begins now */
         if (s->events != before && atf_clock_ns(CLOCK_MONOTONIC) >= end) {
             s->behind = 1;
             break;
@@ -345,8 +346,8 @@ uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns)
         uint32_t details = atf_lane_full(&lane); /* a full detail ring needs the events that refer to it: see atf_link_sweep */
         uint32_t rings = atf_output_drain(s, o, UINT64_MAX, peek || details, 0, quantum);
         if (details) atf_link_sweep(s, o);
-        if (rings == quantum) {
-            s->behind = 1;
+        if (rings == quantum || atf_source_full(s)) {
+            s->behind |= rings == quantum;
             s->seen[i] = attention - 1; /* there may be more */
         }
         s->pressed |= 2 * rings > s->registry->index_rings || 2 * details > s->registry->detail_rings;
@@ -358,6 +359,7 @@ void atf_source_finish(atf_source *s)
 {
     uint64_t wrote;
     s->next_anchor_ticks = 0;
+    s->part_most = 0; /* what is left ends in this part */
     do wrote = atf_source_pass(s, 1, 0);
     while (wrote || s->behind);
     for (uint32_t i = 0; i < s->registry->capacity; i++) {

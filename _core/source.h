@@ -63,7 +63,8 @@ typedef struct atf_source {
     atf_periods periods;   /* of all lanes */
     uint32_t refused;     /* outputs that are */
     struct atf_parts *parts;   /* the engine's; NULL: there is one part */
-    uint64_t part_bytes, part_events; /* of the part that is written now; events: without what it begins with */
+    uint64_t *part_bytes, part_most; /* of the part that is written now, all processes; how many it may have, 0: no limit */
+    uint64_t part_events;            /* without what it begins with */
     struct atf_flight *flight; /* the engine's; NULL: everything is written as it comes */
     atf_functions functions;   /* of this process, as its rules name them */
     uint64_t named_ns;         /* functions that were called before this are named */
@@ -106,6 +107,7 @@ void atf_source_measure(atf_source *s);
 void atf_source_lag(atf_source *s, uint64_t oldest_ticks); /* of a ring that is about to be read */
 void atf_output_look(atf_source *s, atf_output *o, int over); /* at its lanes' pressure, before they are read; over: for the last time */
 int atf_source_drain_global(atf_source *s);
+static inline int atf_source_full(const atf_source *s) { return s->part_bytes && s->part_most && *s->part_bytes >= s->part_most; }
 atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid);
 const uint8_t *atf_link_find(atf_source *s, atf_output *o, uint32_t number, int *flush);
 void atf_link_close(atf_source *s, atf_output *o);
