@@ -59,7 +59,7 @@ cdef extern from "parts.h" nogil:
         atf_pressure pressure
         atf_periods periods
     ctypedef struct atf_parts:
-        uint32_t number
+        uint32_t number, waiting
         int asked
         atf_left *left
         atf_left **last

@@ -315,6 +315,7 @@ cdef class Drain:
             pthread_mutex_lock(&self.engine.lock)
             l = self.engine.parts.left
             self.engine.parts.left = NULL
+            self.engine.parts.waiting = 0
             self.engine.parts.last = &self.engine.parts.left
             pthread_mutex_unlock(&self.engine.lock)
         while l != NULL:

@@ -207,6 +207,7 @@ static int turn(atf_parts *p, atf_source **sources, uint32_t n)
     *p->last = left;
     if (left) p->last = last;
     p->over_events = 0;
+    p->waiting++;
     p->asked = 0;
     p->began_ns = atf_clock_ns(CLOCK_MONOTONIC);
     return 1;
@@ -228,7 +229,7 @@ int atf_parts_look(atf_parts *p, atf_source **sources, uint32_t n)
         events += sources[i]->part_events;
     }
     int due = (p->max_bytes && bytes >= p->max_bytes) || (p->max_age_ns && now - p->began_ns >= p->max_age_ns) || p->asked;
-    if (!due || now < p->retry_ns) return 0;
+    if (!due || now < p->retry_ns || p->waiting >= ATF_PARTS_WAITING) return 0;
     /* What is committed up to now is this part's, as far as there is room for it: so threads end at the same time in it. */
     int goes_on = 0;
     for (uint32_t i = 0; i < n; i++) {

@@ -8,6 +8,7 @@
 #include "source.h"
 
 #define ATF_PART_NAME "part_%04u"
+#define ATF_PARTS_WAITING 64
 #define ATF_PART_RETRY_NS 1000000000u /* a disk that refused the next part's directories is asked again */
 
 /* One process at the end of a part. */
@@ -30,6 +31,7 @@ typedef struct atf_parts {
     uint64_t over_events;           /* of this part, from processes that are over */
     int asked;                      /* end this part, however small it is */
     int error;                      /* the last errno, 0: none */
+    uint32_t waiting;               /* so many are in the list: at ATF_PARTS_WAITING none ends any more */
     atf_left *left, **last;         /* oldest first */
 } atf_parts;
 

@@ -127,7 +127,7 @@ def _from_files(directory: Path, found: dict[str, Any]) -> None:
         )
         if (carried := _told_again(events)) is not None:
             entry["entered"] = carried
-        if rewritten or manifest.get("status") == "recording":
+        if rewritten or manifest.get("status") != "complete":
             entry["metrics"] = _counted(events, entry["lost"], carried or 0)
         threads.append(entry)
         if len(events):

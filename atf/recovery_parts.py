@@ -9,9 +9,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from atf.parts import LIST, SUMS, links, name_of, write_list
+from atf.parts import LIST, SUMS, functions_in, links, name_of, write_list
 from atf.trace_files import numbered
 
+OF_ITS_OWN = ("threads", "metrics", "overload", "lost", "time_start_ns", "time_end_ns", "exit")
 _PART = re.compile(r"part_(\d+)")
 
 
@@ -49,8 +50,8 @@ def written_last(noted: str) -> tuple[str, bool]:
     """
     if not part_of(noted):
         return noted, False
-    places = of_process(noted)
-    while len(places) > 1 and not numbered(places[0], "thread_"):
+    places = of_process(_before(noted))
+    while len(places) > 1 and not numbered(places[0], "thread_") and read(places[0]).get("part", {}).get("continues", True):
         shutil.rmtree(places[0])
         with_others = any(places[0].parent.iterdir())
         if not with_others:
@@ -66,16 +67,17 @@ def written_last(noted: str) -> tuple[str, bool]:
 
 
 def complete_names(newest: str, noted: str, values: dict[str, Any], reopened: bool) -> None:
-    """The parts that a recorder had not completed name what occurs there too. reopened: records went into the one before the newest."""
+    """Every part that a recorder had not completed says what the process was, and names what occurs there. values: the newest part's
+    manifest, with all names; reopened: records went into the part before it."""
     for place in [one for one in of_process(_before(noted)) if part_of(one) < part_of(newest)]:
         said = read(place)
-        if said.get("status") == "recording" or (reopened and part_of(place) == part_of(newest) - 1):
-            there = {one["function_id"] for one in said.get("symbols", []) if "function_id" in one}
-            modules = {one["module_id"] for one in said.get("modules", []) if "module_id" in one}
-            said["symbols"] = said.get("symbols", []) + [one for one in values["symbols"] if one["function_id"] not in there]
-            said["modules"] = said.get("modules", []) + [one for one in values["modules"] if one["module_id"] not in modules]
-            part = said.get("part", {})
-            _write(place, {**said, "status": "recording", "part": {**part, **links(part_of(place), False, bool(part.get("continues")))}})
+        if said.get("status", "recording") == "recording" or (reopened and part_of(place) == part_of(newest) - 1):
+            seen, part = functions_in(str(place)), said.get("part", {})
+            continues = bool(part.get("continues", part_of(place) > 1))
+            about = {key: value for key, value in values.items() if key not in OF_ITS_OWN}
+            symbols = [one for one in values["symbols"] if int(one["function_id"], 16) in seen]
+            links_of = {**part, **links(part_of(place), False, continues)}
+            _write(place, {**about, "threads": [], **said, "symbols": symbols, "modules": values["modules"], "status": "recording", "part": links_of})
 
 
 def _before(noted: str) -> str:

@@ -39,6 +39,14 @@ else:
     main()
     child.wait()
 """
+FOR_A_WHILE = """
+import time
+def f(): pass
+end = time.monotonic() + 2.3
+while time.monotonic() < end:
+    f()
+    time.sleep(0.001)
+"""
 NATIVE = """
 #include <time.h>
 #define KEEP __attribute__((noinline, noclone, used))
@@ -113,8 +121,8 @@ def test_every_part_is_a_trace_and_together_they_are_the_recording(tmp_path):
             goes_on = number < len(manifests) and pid in manifests[number]
             assert (one["part"]["next"] is not None) == goes_on and (one["exit"] is None or not goes_on)
     # A reader: calls that are in progress at a boundary are in both parts.
-    with atf.open(parts[1]) as trace:
-        begun = [span.name for span in trace.spans() if not span.start_known]
+    with atf.open(parts[len(parts) // 2]) as trace:
+        begun = [span.function.name for span in trace.spans() if not span.start_known]
         assert {"rounds", "worker", "main"} <= set(begun) and trace.info["lost"] == {}
         assert {span.status for span in trace.spans(function="main")} == {"open"}
     assert f"{len(parts)} parts in" in run(tmp_path, "info", str(session)).stdout
@@ -142,11 +150,12 @@ def test_the_oldest_parts_go(tmp_path):
 
 
 def test_by_age(tmp_path):
-    session, _ = record(tmp_path, "--max-age", "1s", program="import time\ndef f(): pass\nend = time.monotonic() + 2.5\nwhile time.monotonic() < end:\n    f()\n    time.sleep(0.001)\n")
+    session, _ = record(tmp_path, "--max-age", "1s", program=FOR_A_WHILE)
     parts = sorted(session.glob("part_*"))
-    assert len(parts) == 3
+    assert len(parts) >= 3
     times = [json.loads(next(part.glob("pid_*/manifest.json")).read_text()) for part in parts]
-    assert all(0.9e9 < one["time_end_ns"] - one["time_start_ns"] < 1.5e9 for one in times[:2])
+    lasted = [one["time_end_ns"] - one["time_start_ns"] for one in times]
+    assert lasted[0] > 0.5e9 and lasted[1] > 0.9e9 and sum(lasted) < 10e9, lasted
 
 
 @pytest.mark.skipif(not shutil.which("gcc") or sys.platform != "linux", reason="needs a C compiler")
@@ -160,10 +169,10 @@ def test_a_compiled_program(tmp_path):
     manifests = [partcheck.check_part(part) for part in parts]
     assert len(parts) > 5 and calls_of(session, "leaf")[0] == {"call": 100_000, "return": 100_000}
     names = [{one["name"] for one in next(iter(found.values()))["symbols"]} for found in manifests]
-    assert all(one == {"leaf", "rounds", "main"} for one in names)
+    assert all(one <= {"leaf", "rounds", "main"} for one in names) and names[2] == {"leaf", "rounds", "main"}
     assert all("line" in one for found in manifests for one in next(iter(found.values()))["symbols"])
     with atf.open(parts[2]) as trace:
-        assert [span.name for span in trace.spans() if not span.start_known][:2] == ["main", "rounds"]
+        assert [span.function.name for span in trace.spans() if not span.start_known][:2] == ["main", "rounds"]
 
 
 def test_what_does_not_go_together_is_refused(tmp_path):
