@@ -31,7 +31,7 @@ COMMON = ["-std=c11", "-D_GNU_SOURCE", "-fno-strict-aliasing", "-fvisibility=hid
 COMPILE = [*COMMON, *FLAGS[KIND]]
 LINK = ["-pthread", *[flag for flag in FLAGS[KIND] if flag.startswith("-fsanitize")]]
 # C that belongs to a module beside its .pyx.
-DRAIN = ("engine", "source", "output", "links", "writer", "flight", "history", "policy", "asked")
+DRAIN = ("engine", "source", "output", "links", "writer", "flight", "history", "policy", "asked", "parts")
 SOURCES = {
     "busguard": ["atf/_core/bus.c"],
     "recorder": ["atf/_core/producer.c", "atf/_core/detail.c", "atf/_core/joint.c", "atf/_core/names.c", *sorted(glob.glob("atf/_core/vm/*.c"))],

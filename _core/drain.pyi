@@ -7,9 +7,6 @@ import numpy as np
 
 from atf._core.shm import Segments
 
-REASONS: dict[int, str]
-LANES: tuple[str, ...]
-STATES: tuple[str, ...]
 KEEP: dict[str, int]
 RULES: dict[str, int]
 RULES_MOST: int
@@ -19,13 +16,14 @@ SIGHTING: list[tuple[str, str]]
 class Source:
     """One recorded process in the drain's hands: its segments and its directory. OutputError when it cannot be begun.
 
-    ``resume``: the directory may hold what a killed recorder wrote; go on behind it.
+    ``resume``: the directory may hold what a killed recorder wrote; go on behind it; ``in_earlier``: records of
+    threads that are not in it yet go on in the part before.
     """
 
     segments: Segments
     path: str
     finished: bool
-    def __new__(cls, segments: Segments, path: str | os.PathLike[str], resume: bool = False) -> Source: ...
+    def __new__(cls, segments: Segments, path: str | os.PathLike[str], resume: bool = False, in_earlier: bool = False) -> Source: ...
     @property
     def totals(self) -> dict[str, Any]:
         """{"events", "bytes", "writes", "disk_error", "refused", "passes", "write_ns", "lag_ns", "lag_most_ns"} so far.
@@ -48,6 +46,9 @@ class Source:
         At every moment written + sum(lost) + unkept + held = produced, and details + details_lost + details_unkept +
         details_held = details_seen. events: written and GAP records; swaps: rings read; taken_back: rings that the producer took
         back unread; most_full: rings full at once; details_refused: for which the producer found no room."""
+
+    def look(self) -> dict[str, Any]:
+        """{"part", "threads", "overload"}, all of one moment; part: the number of the part that is written, 0: there are no parts."""
 
 class Drain:
     """One native thread for any number of recorded processes. It never takes the GIL.
@@ -79,6 +80,17 @@ class Drain:
     @property
     def history(self) -> dict[str, int]:
         """bytes, used, most, cut_items, marks: of the memory for what is not decided yet."""
+    def parts(self, root: str | os.PathLike[str], max_bytes: int, max_age_ns: int) -> None:
+        """Write the recording in parts: a new one begins when one has max_bytes of records or is max_age_ns old (0: no limit). Before the
+        first process is added; processes have their directories in <root>/part_0001, and then in the part that is written."""
+    def left(self) -> list[dict[str, Any]]:
+        """What parts left since this was asked last, oldest first: [{"source", "part", "ended_ns", "threads", "overload"}], one of each
+        process of a part; source: its key."""
+    def turn(self) -> None:
+        """End the part that is written now at the next pass, if it has records."""
+    @property
+    def part(self) -> int:
+        """The number of the part that is written now; 0: there are no parts."""
     def start(self) -> None:
         """Start the thread (again, after a fork); nothing when it runs. SessionError when there can be none."""
     def join(self) -> None:

@@ -10,11 +10,11 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from atf._core.errors import OutputError, SessionError, UsageError
-from atf._core.pressure cimport ATF_NO_THREAD, ATF_PERIODS, atf_period, atf_pressure
+from atf._core.flight cimport BLOCK_BYTES, atf_asked, atf_asked_take, atf_flight, atf_flight_keep, atf_flight_mark, atf_flight_open, atf_functions_at, atf_named, atf_rules, atf_sighting
+from atf._core.rows cimport overload_of, threads_of
 from atf._core.shm cimport Segments, atf_control, atf_global_lane, atf_load_relaxed64, atf_registry
 
 cdef extern from "engine.h" nogil:
-    uint32_t atf_asked_take(atf_asked *a, atf_sighting *to, uint32_t most)
     atf_engine *atf_engine_new()
     void atf_engine_lock(atf_engine *e)
     void atf_engine_unlock(atf_engine *e)
@@ -30,24 +30,17 @@ cdef extern from "engine.h" nogil:
     void atf_source_close(atf_source *s)
     void atf_engine_settle(atf_engine *e)
     void atf_engine_rules_changed(atf_engine *e)
-    int atf_flight_open(atf_flight *f, uint32_t keep, uint64_t pre_ns, uint64_t post_ns, uint64_t history_bytes)
-    void atf_flight_mark(atf_flight *f, uint64_t ns, uint32_t rule)
-    void atf_flight_keep(atf_flight *f, uint64_t start_ns, uint64_t end_ns, uint64_t mark_ns, uint32_t rule)
-    ctypedef struct atf_named:
-        uint32_t rules
-        uint64_t first_ns, last_ns
-    atf_named *atf_functions_at(atf_functions *f, uint64_t id)
+    uint32_t atf_part_of(const atf_source *s)
+    int atf_parts_open(atf_parts *p, const char *root, uint64_t max_bytes, uint64_t max_age_ns)
+    void atf_left_free(atf_left *l)
     uint32_t lowest "__builtin_ctz"(uint32_t bits)
     uint32_t UNNAMED "ATF_UNNAMED"
-    uint64_t BLOCK_BYTES "ATF_BLOCK_BYTES"
 
 KEEP = {"all": 0, "details": 1, "windows": 2}
 RULES = {"symbol": 1, "exception": 2, "duration": 3, "mark": 4, "outside": 5, "asked": 6, "crash": 7}
 RULES_MOST = 31
 WINDOW = ("start_ns", "end_ns", "mark_ns", "marks", "rule", "version", "settled_ns")
 SIGHTING = [(n, "u8") for n in ("source", "function_id", "timestamp_ns", "duration_ns")] + [(n, "u4") for n in ("tid", "depth", "kind", "reserved")]
-LANES, STATES = ("index", "detail", "global"), ("normal", "pressure", "dropping", "recovery")
-REASONS = {1: "exhausted", 2: "killed", 3: "disk full", 4: "rate limited"}
 
 
 cdef class Source:
@@ -58,7 +51,7 @@ cdef class Source:
     cdef readonly object path
     cdef readonly bint finished
 
-    def __cinit__(self, Segments segments, path, bint resume=False):
+    def __cinit__(self, Segments segments, path, bint resume=False, bint in_earlier=False):
         self.segments = segments
         self.path = os.fspath(path)
         self.source = <atf_source *>calloc(1, sizeof(atf_source))
@@ -66,7 +59,7 @@ cdef class Source:
             raise MemoryError
         if not os.path.isdir(self.path):
             raise OutputError(f"{self.path}: no such directory; make it before its process is drained")
-        error = atf_source_open(self.source, segments.control, segments.registry, segments.rings, os.fsencode(self.path), resume)
+        error = atf_source_open(self.source, segments.control, segments.registry, segments.rings, os.fsencode(self.path), resume + (resume and in_earlier))
         if error:
             raise OutputError(f"{self.path}: {os.strerror(error)}")
 
@@ -122,66 +115,26 @@ cdef class Source:
         """How close lanes were to losing records: ``{"lanes", "periods", "unlisted"}``. lanes: those that were not always normal, how
         often they entered each state and in which they are. periods: of pressure and dropping, the newest ones, by when they began;
         thread None: the global lane; endNs None: it lasts. unlisted: periods that were too many to list."""
-        cdef atf_source numbers
-        cdef atf_output *outputs = NULL
-        cdef uint32_t n = 0, i, k
-        cdef uint64_t at
-        cdef atf_period *p
-        with nogil:
-            error = atf_engine_look(self.engine, self.source, &numbers, &outputs, &n)
-        if error:
-            raise MemoryError
-        lanes = []
-        for i in range(n):
-            for k in range(2):
-                _lane(lanes, outputs[i].number, LANES[k], &outputs[i].pressure[k])
-        free(outputs)
-        _lane(lanes, None, "global", &numbers.pressure)
-        first = numbers.periods.n - ATF_PERIODS if numbers.periods.n > ATF_PERIODS else 0
-        periods = []
-        for at in range(first, numbers.periods.n):
-            p = &numbers.periods.list[at % ATF_PERIODS]
-            periods.append({"thread": None if p.number == ATF_NO_THREAD else p.number, "lane": LANES[p.lane], "state": STATES[p.state],
-                            "startNs": p.start_ns, "endNs": p.end_ns or None, "dropped": p.lost})
-        return {"lanes": lanes, "periods": periods, "unlisted": first}
+        return self.look()["overload"]
 
     def threads(self):
-        """What stands in the files, per thread: a list of dicts ordered by thread number."""
+        """What stands in the files, per thread: a list of dicts ordered by thread number. In a recording with parts: in those of the
+        part that is written now."""
+        return self.look()["threads"]
+
+    def look(self):
+        """``{"part", "threads", "overload"}``, all of one moment; part: the number of the part that is written, 0: there are no parts."""
         cdef atf_source numbers
         cdef atf_output *outputs = NULL
-        cdef uint32_t n = 0, i
-        cdef int error
+        cdef uint32_t n = 0
         with nogil:
             error = atf_engine_look(self.engine, self.source, &numbers, &outputs, &n)
         if error:
             raise MemoryError
         try:
-            return [_thread(&outputs[i]) for i in range(n)]
+            return {"part": atf_part_of(&numbers), "threads": threads_of(outputs, n), "overload": overload_of(outputs, n, &numbers.pressure, &numbers.periods)}
         finally:
             free(outputs)
-
-
-cdef _lane(list lanes, thread, lane, const atf_pressure *p):
-    entered = [p.entered[i] for i in range(4)]
-    if any(entered):
-        lanes.append({"thread": thread, "lane": lane, "state": STATES[p.state], "entered": dict(zip(STATES, entered))})
-
-
-cdef dict _thread(const atf_output *o):
-    cdef uint32_t k
-    lost = {REASONS[k]: o.lost[k] for k in range(1, 5) if o.lost[k]}
-    if o.pending_lost:
-        lost["disk full"] = lost.get("disk full", 0) + o.pending_lost
-    return {
-        "number": o.number, "tid": o.tid, "name": (<bytes>o.name).decode("utf-8", "replace"), "entered": o.entered,
-        "events": o.w.events, "details": o.w.details, "detail_bytes": o.w.detail_bytes, "lost": lost,
-        "details_lost": o.details_lost, "time_start_ns": o.w.time_start_ns, "time_end_ns": o.w.time_end_ns,
-        "finished": bool(o.finished), "unkept": o.m.filtered, "details_unkept": o.details_unkept,
-        "produced": o.expected, "written": o.w.events - o.m.gaps, "held": o.m.held,
-        "details_seen": o.m.details_seen, "details_held": o.m.details_held, "details_refused": o.m.details_refused,
-        "bytes": o.w.events * 32 + o.w.detail_bytes, "swaps": o.m.swaps, "detail_swaps": o.m.detail_swaps, "taken_back": o.m.taken_back,
-        "most_full": o.m.most_full, "rate": o.m.rate, "blocked_ns": o.m.blocked_ns,
-    }
 
 
 @cython.no_gc_clear  # its sources are let go of in an order: see __dealloc__
@@ -333,6 +286,54 @@ cdef class Drain:
         return {"bytes": f.store.blocks * BLOCK_BYTES, "used": f.store.used * BLOCK_BYTES, "most": f.store.most * BLOCK_BYTES,
                 "cut_items": f.cut_items, "marks": f.marks}
 
+    def parts(self, root, uint64_t max_bytes, uint64_t max_age_ns):
+        """Write the recording in parts: a new one begins when one has max_bytes of records or is max_age_ns old (0: no limit). Before the
+        first process is added; processes have their directories in ``<root>/part_0001``."""
+        if self.engine.flight != NULL or self.engine.parts != NULL or self.sources:
+            raise SessionError("parts are for drains that keep everything, and decided before one begins")
+        cdef atf_parts *p = <atf_parts *>calloc(1, sizeof(atf_parts))
+        if p == NULL:
+            raise MemoryError
+        if atf_parts_open(p, os.fsencode(root), max_bytes, max_age_ns):
+            free(p)
+            raise OutputError(f"{root}: the path is too long")
+        self.engine.parts = p
+
+    def left(self):
+        """What parts left since this was asked last, oldest first: ``[{"source", "part", "ended_ns", "threads", "overload"}]``, one of
+        each process of a part; source: its key."""
+        cdef atf_left *l
+        found = []
+        if self.engine.parts == NULL: return found
+        with nogil:
+            atf_engine_lock(self.engine)
+            l = self.engine.parts.left
+            self.engine.parts.left = NULL
+            self.engine.parts.waiting = 0
+            self.engine.parts.last = &self.engine.parts.left
+            atf_engine_unlock(self.engine)
+        while l != NULL:
+            found.append({"source": <uint64_t>l.source, "part": l.part, "ended_ns": l.ended_ns, "threads": threads_of(l.outputs, l.n),
+                          "overload": overload_of(l.outputs, l.n, &l.pressure, &l.periods)})
+            after = l.next
+            atf_left_free(l)
+            l = after
+        return found
+
+    def turn(self):
+        """End the part that is written now at the next pass, if it has records."""
+        if self.engine.parts == NULL:
+            raise SessionError("this recording has no parts")
+        with nogil:
+            atf_engine_lock(self.engine)
+            self.engine.parts.asked = 1
+            atf_engine_unlock(self.engine)
+
+    @property
+    def part(self):
+        """The number of the part that is written now; 0: there are no parts."""
+        return self.engine.parts.number if self.engine.parts != NULL else 0
+
     def start(self):
         """Start the thread (again, after a fork); nothing when it runs."""
         cdef int error = atf_engine_start(self.engine)
@@ -356,7 +357,7 @@ cdef class Drain:
         with nogil:
             error = atf_engine_add(self.engine, source.source)
         if error:
-            raise MemoryError
+            raise OutputError(f"{source.path}: {os.strerror(error)}")
         source.engine = self.engine
         self.sources.append(source)
 

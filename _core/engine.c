@@ -1,6 +1,7 @@
 /* See engine.h. Lazy on purpose: it looks at one word a thread, which producers change only when a ring is
  * full, and naps otherwise; it never looks at a running producer's head except to flush. */
 #include "engine.h"
+#include "parts.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -154,6 +155,7 @@ static void *run(void *arg)
             pressed |= e->sources[i]->pressed;
             behind |= e->sources[i]->behind;
         }
+        if (e->parts) atf_parts_look(e->parts, e->sources, e->n);
         atf_store_relaxed64(&e->cycles, e->cycles + 1); /* read relaxed by whoever asks, as cpu_ns */
         if (wrote) worked = now;
         if (!behind || !complete) complete = now;
@@ -211,6 +213,7 @@ int atf_engine_add(atf_engine *e, atf_source *s)
             e->room += 16;
         } else error = ENOMEM;
     }
+    if (!error && e->parts) error = atf_parts_join(e->parts, s);
     if (!error) s->flight = e->flight;
     if (!error) s->turns = &e->turns;
     if (!error) e->sources[e->n++] = s;
@@ -236,6 +239,8 @@ void atf_engine_finish(atf_engine *e, atf_source *s, int dead)
     atf_flight_settle(s, atf_clock_ns(CLOCK_BOOTTIME), 1);
     atf_flight_leave(s);
     s->turns = NULL;
+    atf_source_rest(s);
+    if (e->parts) atf_parts_leave(e->parts, s);
     take_out(e, s);
     atf_engine_unlock(e);
 }
@@ -267,6 +272,7 @@ void atf_engine_settle(atf_engine *e)
         while (e->sources[i]->behind && --passes);
     }
     if (e->flight) settle(e, p_ns);
+    if (e->parts) atf_parts_look(e->parts, e->sources, e->n);
     atf_engine_unlock(e);
 }
 
@@ -310,6 +316,8 @@ void atf_engine_delete(atf_engine *e)
     pthread_mutex_destroy(&e->lock);
     if (e->flight) atf_flight_close(e->flight);
     free(e->flight);
+    if (e->parts) atf_parts_close(e->parts);
+    free(e->parts);
     free(e->sources);
     free(e);
 }

@@ -31,6 +31,7 @@ typedef struct atf_engine {
     uint64_t cycles; /* passes over all sources */
     uint64_t flush_ns;
     atf_flight *flight; /* NULL: everything is kept */
+    struct atf_parts *parts; /* NULL: there is one part */
     int paused;              /* stopped by fork(), to be started again */
     struct atf_engine *next; /* list of all */
 } atf_engine;

@@ -129,7 +129,7 @@ void atf_flight_see(atf_source *s, atf_output *o)
 static int open_files(atf_source *s, atf_output *o)
 {
     if (o->w.index_fd >= 0) return 1;
-    int error = o->opened ? atf_writer_reopen(&o->w) : atf_writer_open(&o->w, s->dir, o->number, o->tid);
+    int error = o->opened ? atf_writer_reopen(&o->w) : atf_writer_open(&o->w, s->dir, o->number, o->tid, NULL, 0);
     if (error) s->disk_error = o->w.error;
     else o->opened = 1;
     return !error;

@@ -26,7 +26,8 @@ enum atf_kind {
 };
 
 /* call_depth of a GAP record. */
-enum atf_gap_reason { ATF_GAP_EXHAUSTED = 1, ATF_GAP_KILLED = 2, ATF_GAP_DISK_FULL = 3, ATF_GAP_RATE = 4, ATF_GAP_UNKEPT = 5 /* outside of every window: not a loss */ };
+enum atf_gap_reason { ATF_GAP_EXHAUSTED = 1, ATF_GAP_KILLED = 2, ATF_GAP_DISK_FULL = 3, ATF_GAP_RATE = 4, ATF_GAP_UNKEPT = 5 /* outside of every window */,
+                      ATF_GAP_EARLIER = 6 /* in earlier parts of the recording */ }; /* from ATF_GAP_UNKEPT on: no losses */
 
 /* An INSTANT of the recorder's own: from here on its thread records another level. function_id is these 24 bits, then a byte of
  * ATF_LEVEL_*; call_depth tells how many recorded calls are in progress. At ATF_LEVEL_ONLY_CALLS no ends of calls follow. */

@@ -4,6 +4,7 @@ EVENT_DTYPE: numpy.dtype[numpy.void]
 KINDS: dict[int, str]
 GAP_REASONS: dict[int, str]
 NOT_KEPT: int
+EARLIER: int
 DETAIL_TYPES: dict[int, str]
 NO_DETAIL: int
 INDEX_HEADER: str

@@ -10,8 +10,9 @@ cdef atf_event _one_event
 EVENT_DTYPE = numpy.asarray(<atf_event[:1]>&_one_event).dtype
 
 KINDS = {1: "call", 2: "return", 3: "exception", 4: "instant", 5: "yield", 6: "resume", 7: "signal", 8: "gap"}
-GAP_REASONS = {1: "exhausted", 2: "killed", 3: "disk full", 4: "rate limited", 5: "not kept"}
-NOT_KEPT = 5  # outside of every window: forgotten on purpose, not lost
+GAP_REASONS = {1: "exhausted", 2: "killed", 3: "disk full", 4: "rate limited", 5: "not kept", 6: "earlier part"}
+NOT_KEPT = 5  # outside of every window: forgotten on purpose; reasons from here on are no losses
+EARLIER = 6  # in earlier parts of the recording; a part's file begins with it
 DETAIL_TYPES = {3: "call", 4: "return", 16: "python_call", 17: "python_return", 18: "python_exception", 19: "event", 20: "signal"}
 NO_DETAIL = 0xFFFFFFFF
 

@@ -60,7 +60,9 @@ void atf_output_write(atf_source *s, atf_output *o)
         s->disk_error = 0;
     }
     s->events += written;
+    s->part_events += written;
     s->bytes += written * sizeof(atf_event) + s->staged_bytes;
+    if (s->part_bytes) *s->part_bytes += written * sizeof(atf_event) + s->staged_bytes;
     s->staged = s->staged_details = 0;
     s->staged_bytes = 0;
     s->m.write_ns += atf_clock_ns(CLOCK_MONOTONIC) - began;
@@ -69,6 +71,7 @@ void atf_output_write(atf_source *s, atf_output *o)
 static void flush(atf_source *s, atf_output *o)
 {
     if (s->staged && s->flight) atf_flight_see(s, o);
+    if (s->staged && s->parts) atf_progress_follow(&o->progress, s->stage, s->staged);
     if (s->staged) atf_output_write(s, o);
 }
 
@@ -195,6 +198,7 @@ uint32_t atf_output_drain(atf_source *s, atf_output *o, uint64_t below, int peek
     uint32_t turn = 0;
     for (; turn < quantum && o->expected < below; turn++) {
         int claimed;
+        if (turn && quantum != UINT32_MAX && atf_source_full(s)) break; /* the rest is the next part's */
         uint32_t i = atf_lane_oldest(&lane, peek, &claimed);
         if (i == ATF_NO_RING) break;
         atf_store_relaxed64(&s->control->drain_heartbeat_ticks, atf_ticks(s->control->clock_type)); /* a ring can take milliseconds */

@@ -93,4 +93,14 @@ static inline void atf_pressure_end(atf_pressure *p, atf_periods *all, uint32_t 
         if (open) open->end_ns = ns;
     }
 }
+
+/* The next part of the recording begins: a period that lasts is split, and states are counted anew. The list was emptied before. */
+static inline void atf_pressure_part(atf_pressure *p, atf_periods *all, uint32_t number, uint32_t lane, uint64_t ns)
+{
+    for (uint32_t k = 0; k < 4; k++) p->entered[k] = k == p->state && k != ATF_LANE_NORMAL;
+    p->period = 0;
+    if (p->state != ATF_LANE_PRESSURE && p->state != ATF_LANE_DROPPING) return;
+    p->period = ++all->n;
+    all->list[(p->period - 1) % ATF_PERIODS] = (atf_period){number, (uint16_t)lane, (uint16_t)p->state, ns, 0, 0};
+}
 #endif

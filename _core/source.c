@@ -1,6 +1,7 @@
 /* One recorded process: its threads in turn, its global lane, its slots. See source.h and lane.h. */
 #include "flight.h"
 #include "lane.h"
+#include "parts.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,57 +51,139 @@ int atf_source_drain_global(atf_source *s)
 }
 
 /* ---------------------------------------------------------------- outputs */
+/* Where the output of a thread stands in the list, or belongs. */
+static uint32_t place_of(const atf_source *s, uint32_t number)
+{
+    uint32_t low = 0, high = s->n_outputs;
+    while (low < high) {
+        uint32_t mid = (low + high) / 2;
+        if (s->outputs[mid]->number < number) low = mid + 1;
+        else high = mid;
+    }
+    return low;
+}
+
+static atf_output *known(const atf_source *s, uint32_t number)
+{
+    uint32_t at = place_of(s, number);
+    return at < s->n_outputs && s->outputs[at]->number == number ? s->outputs[at] : NULL;
+}
+
+static atf_output *insert(atf_source *s, uint32_t number, uint32_t tid)
+{
+    if (s->n_outputs == s->outputs_room) {
+        uint32_t room = s->outputs_room ? 2 * s->outputs_room : 64;
+        atf_output **grown = realloc(s->outputs, room * sizeof *grown);
+        if (!grown) return NULL;
+        s->outputs = grown;
+        s->outputs_room = room;
+    }
+    atf_output *o = calloc(1, sizeof *o);
+    if (!o) return NULL;
+    o->number = number;
+    o->tid = tid;
+    o->slot = UINT32_MAX;
+    o->w.index_fd = o->w.detail_fd = -1;
+    uint32_t at = place_of(s, number);
+    memmove(s->outputs + at + 1, s->outputs + at, (s->n_outputs - at) * sizeof *s->outputs);
+    s->outputs[at] = o;
+    s->n_outputs++;
+    return o;
+}
+
+void atf_output_free(atf_output *o)
+{
+    atf_writer_drop(&o->w);
+    free(o->watch);
+    free(o->calls);
+    free(o->progress.calls);
+    free(o);
+}
+
+/* Files that a dead recorder left: 0 they go on, -1 they cannot, 1 there are none. When it died on the way into a part, the thread's
+ * last records are in the part before. */
+static int resume(atf_source *s, atf_output *o)
+{
+    uint64_t gaps;
+    char dir[sizeof s->dir];
+    strcpy(dir, s->dir);
+    int r = atf_writer_resume(&o->w, dir, o->number, o->lost, &gaps);
+    if (r > 0 && s->resume > 1 && atf_part_before(dir)) r = atf_writer_resume(&o->w, dir, o->number, o->lost, &gaps);
+    if (r > 0) return r;
+    o->in_earlier = strcmp(dir, s->dir) != 0;
+    o->expected = o->w.events - gaps; /* what the file says, also of one that cannot be gone on with */
+    for (uint32_t k = 0; k < 8; k++) o->expected += o->lost[k];
+    o->from = o->lost[ATF_GAP_EARLIER] + o->w.carried;
+    o->m.rate_from = o->expected;
+    o->m.filtered = o->lost[ATF_GAP_UNKEPT];
+    o->m.gaps = gaps;
+    o->m.details_seen = o->w.details;
+    if (r == 0) {
+        o->last_ns = o->w.time_end_ns + (o->from && o->w.events == 1 + o->w.carried); /* as in open_first */
+        o->opened = 1;
+    } else {
+        s->disk_error = o->w.error;
+        s->refused++;
+        o->refused = 1;
+    }
+    return r;
+}
+
+/* A file of a later part begins with what came before it: how many records, and the calls that are in progress. */
+static int open_first(atf_source *s, atf_output *o)
+{
+    const atf_progress *p = &o->progress;
+    uint32_t told = p->exits ? p->n : 0, n = 0;
+    atf_event *first = NULL;
+    if (told > o->from) told = (uint32_t)o->from; /* what the disk refused has not been told at all */
+    if (o->from && (first = malloc((told + 1) * sizeof *first)) != NULL) {
+        first[n++] = (atf_event){o->last_ns, o->from - told, o->tid, ATF_GAP, ATF_GAP_EARLIER, ATF_NO_DETAIL};
+        for (uint32_t i = 0; i < told; i++) first[n++] = (atf_event){o->last_ns, p->calls[i].id, o->tid, ATF_CALL, p->calls[i].depth, ATF_NO_DETAIL};
+    } else if (o->from) return ENOMEM;
+    int refused = atf_writer_open(&o->w, s->dir, o->number, o->tid, first, n);
+    free(first);
+    if (refused) return o->w.error;
+    if (s->part_bytes) *s->part_bytes += 128 + n * sizeof *first;
+    if (n) {
+        o->lost[ATF_GAP_EARLIER] = o->from - told;
+        o->m.gaps++;
+        o->last_ns++; /* a record of this part is later than what is told again: a recovery counts on it */
+    }
+    o->opened = 1;
+    return 0;
+}
+
 atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid)
 {
-    if (number >= s->n_outputs) {
-        uint32_t n = number + 64;
-        atf_output **grown = realloc(s->outputs, n * sizeof *grown);
-        if (!grown) return NULL;
-        memset(grown + s->n_outputs, 0, (n - s->n_outputs) * sizeof *grown);
-        s->outputs = grown;
-        s->n_outputs = n;
-    }
-    atf_output *o = s->outputs[number];
-    if (o && o->w.index_fd >= 0) return o;
-    if (o && (o->finished || o->refused)) return o;
+    atf_output *o = known(s, number);
     int later = s->flight && s->flight->keep == ATF_KEEP_WINDOWS; /* its files are made when something is kept */
-    if (o && later) return o;
+    if (o && (o->w.index_fd >= 0 || o->finished || o->refused || later)) return o;
     if (!o) {
-        o = calloc(1, sizeof *o);
-        if (!o) return NULL;
-        o->number = number;
-        o->tid = tid;
-        o->slot = UINT32_MAX;
-        o->w.index_fd = o->w.detail_fd = -1;
-        s->outputs[number] = o;
-        if (s->resume) {
-            uint64_t gaps;
-            int r = atf_writer_resume(&o->w, s->dir, number, o->lost, &gaps);
-            if (r <= 0) { /* what the file says, also of one that cannot be gone on with */
-                o->expected = o->w.events - gaps;
-                for (uint32_t k = 0; k < 8; k++) o->expected += o->lost[k];
-                o->m.rate_from = o->expected;
-                o->m.filtered = o->lost[ATF_GAP_UNKEPT];
-                o->m.gaps = gaps;
-                o->m.details_seen = o->w.details;
-            }
-            if (r == 0) {
-                o->last_ns = o->w.time_end_ns;
-                o->opened = 1;
-                return o;
-            }
-            if (r < 0) {
-                s->disk_error = o->w.error;
-                s->refused++;
-                o->refused = 1;
-                return o;
-            }
-        }
+        o = insert(s, number, tid);
+        if (!o || (s->resume && resume(s, o) <= 0) || later) return o;
     }
-    if (later) return o;
-    if (atf_writer_open(&o->w, s->dir, number, tid) != 0) s->disk_error = o->w.error;
-    else o->opened = 1;
+    int error = open_first(s, o);
+    if (error) s->disk_error = error;
     return o;
+}
+
+/* From here on the numbers are the next part's: their sums over all parts are the thread's. */
+void atf_output_next_part(atf_source *s, atf_output *o, uint64_t from_ns)
+{
+    const uint64_t slot[3] = {o->m.taken_back, o->m.details_refused, o->m.blocked_ns};
+    for (uint32_t k = 0; k < 3; k++) o->slot_from[k] += slot[k];
+    o->from = o->expected - o->pending_lost; /* a later GAP tells these */
+    o->m = (atf_thread_metrics){.rate = o->m.rate, .rate_from = o->m.rate_from};
+    memset(o->lost, 0, sizeof o->lost);
+    o->details_lost = o->orphans = o->details_gone = o->details_unkept = 0;
+    o->opened = 0;
+    if (from_ns > o->last_ns) o->last_ns = from_ns;
+    for (uint32_t k = 0; k < 2; k++) {
+        o->pressure[k].lost = 0;
+        atf_pressure_part(&o->pressure[k], &s->periods, o->number, k, atf_clock_ns(CLOCK_BOOTTIME));
+    }
+    atf_writer_drop(&o->w);
+    o->w = (atf_writer){.index_fd = -1, .detail_fd = -1, .tid = o->tid};
 }
 
 /* ---------------------------------------------------------------- the process */
@@ -128,14 +211,7 @@ int atf_source_open(atf_source *s, atf_control *c, atf_registry *r, atf_global_l
 
 void atf_source_close(atf_source *s)
 {
-    for (uint32_t i = 0; i < s->n_outputs; i++) {
-        if (s->outputs[i]) {
-            atf_writer_drop(&s->outputs[i]->w);
-            free(s->outputs[i]->watch);
-            free(s->outputs[i]->calls);
-        }
-        free(s->outputs[i]);
-    }
+    for (uint32_t i = 0; i < s->n_outputs; i++) atf_output_free(s->outputs[i]);
     free(s->outputs);
     atf_functions_clear(&s->functions);
     free(s->seen);
@@ -155,15 +231,15 @@ void atf_source_lag(atf_source *s, uint64_t oldest_ticks)
 
 static void take_from_slot(atf_output *o, const atf_slot *slot)
 {
-    o->m.taken_back = atf_load_relaxed64(&slot->taken_back);
-    o->m.details_refused = atf_load_relaxed64(&slot->details_lost);
-    o->m.blocked_ns = atf_load_relaxed64(&slot->blocked_ns);
+    o->m.taken_back = atf_load_relaxed64(&slot->taken_back) - o->slot_from[0];
+    o->m.details_refused = atf_load_relaxed64(&slot->details_lost) - o->slot_from[1];
+    o->m.blocked_ns = atf_load_relaxed64(&slot->blocked_ns) - o->slot_from[2];
 }
 
 void atf_source_measure(atf_source *s)
 {
     for (uint32_t i = 0; i < s->n_outputs; i++)
-        if (s->outputs[i] && s->outputs[i]->slot != UINT32_MAX) take_from_slot(s->outputs[i], atf_slot_at(s->registry, s->outputs[i]->slot));
+        if (s->outputs[i]->slot != UINT32_MAX) take_from_slot(s->outputs[i], atf_slot_at(s->registry, s->outputs[i]->slot));
 }
 
 /* Once a second: rates, and the lag of the second that ends. */
@@ -172,7 +248,6 @@ static void next_second(atf_source *s, uint64_t now_ns)
     uint64_t past = now_ns - s->m.second_from;
     for (uint32_t i = 0; i < s->n_outputs; i++) {
         atf_output *o = s->outputs[i];
-        if (!o) continue;
         o->m.rate = s->m.second_from ? (uint64_t)((unsigned __int128)(o->expected - o->m.rate_from) * 1000000000u / past) : 0;
         o->m.rate_from = o->expected;
     }
@@ -228,7 +303,7 @@ uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns)
     look_global(s, 0);
     if (atf_load_relaxed64(&s->global->tail) != atf_load_relaxed64(&s->global->consumed)) {
         for (uint32_t i = 0; i < s->n_outputs; i++) /* what stands there was written because rings were full, and they are read first */
-            if (s->outputs[i]) atf_output_look(s, s->outputs[i], 0);
+            atf_output_look(s, s->outputs[i], 0);
         atf_source_drain_global(s);
     }
     uint32_t n = s->registry->capacity, quantum = s->registry->index_rings + 1;
@@ -240,6 +315,7 @@ uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns)
         if (state != ATF_SLOT_LIVE && state != ATF_SLOT_EXITED) continue;
         uint32_t attention = atf_load_acquire32(&slot->attention);
         if (attention == s->seen[i] && !peek && state != ATF_SLOT_EXITED) continue;
+        if (s->events != before && atf_source_full(s)) break; /* the rest is the next part's, which begins now */
         if (s->events != before && (atf_turns_wanted(turns) || atf_clock_ns(CLOCK_MONOTONIC) >= end)) {
             s->behind = 1;
             break;
@@ -275,10 +351,10 @@ uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns)
             if (!read) break;
             rings += read;
             if (atf_turns_wanted(turns)) most = rings;
-        } while (rings < most);
+        } while (rings < most && !atf_source_full(s));
         if (details) atf_link_sweep(s, o);
-        if (rings == most) {
-            s->behind = 1;
+        if (rings == most || atf_source_full(s)) {
+            s->behind |= rings == most;
             s->seen[i] = attention - 1; /* there may be more */
         }
         s->pressed |= 2 * rings > s->registry->index_rings || 2 * details > s->registry->detail_rings;
@@ -290,17 +366,29 @@ void atf_source_finish(atf_source *s)
 {
     uint64_t wrote;
     s->next_anchor_ticks = 0;
+    s->part_most = 0; /* what is left ends in this part */
     do wrote = atf_source_pass(s, 1, 0);
     while (wrote || s->behind);
     for (uint32_t i = 0; i < s->registry->capacity; i++) {
         atf_slot *slot = atf_slot_at(s->registry, i);
         if (atf_load_acquire32(&slot->state) != ATF_SLOT_LIVE) continue;
-        if (slot->number < s->n_outputs && s->outputs[slot->number]) atf_output_finish(s, s->outputs[slot->number], atf_load_relaxed64(&slot->next_seq));
+        atf_output *o = known(s, slot->number);
+        if (o) atf_output_finish(s, o, atf_load_relaxed64(&slot->next_seq));
     }
     for (uint32_t i = 0; i < s->n_outputs; i++)
-        if (s->outputs[i] && !s->outputs[i]->finished) atf_output_finish(s, s->outputs[i], 0);
+        if (!s->outputs[i]->finished) atf_output_finish(s, s->outputs[i], 0);
     look_global(s, 1);
     atf_source_measure(s);
     for (uint32_t i = 0; i < s->n_outputs; i++)
-        if (s->outputs[i]) s->outputs[i]->slot = UINT32_MAX; /* the segments may go now */
+        s->outputs[i]->slot = UINT32_MAX; /* the segments may go now */
+}
+
+void atf_source_rest(atf_source *s)
+{
+    free(s->stage);
+    free(s->stage_details);
+    free(s->seen);
+    s->stage = NULL;
+    s->stage_details = NULL;
+    s->seen = NULL;
 }

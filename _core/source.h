@@ -7,6 +7,7 @@
 #include "metrics.h"
 #include "policy.h"
 #include "pressure.h"
+#include "progress.h"
 #include "timescale.h"
 #include "turns.h"
 #include "writer.h"
@@ -19,12 +20,16 @@
 typedef struct atf_output {
     uint32_t number, tid, slot;    /* slot: index, or UINT32_MAX: only the global lane */
     uint32_t entered, finished;
+    uint32_t in_earlier;           /* a dead recorder left its files in an earlier part, where they go on */
     uint32_t refused;              /* files of a dead recorder are there and cannot be gone on with: they and the rings stay as they are */
     uint64_t expected, last_ns;
+    uint64_t from;                 /* of `expected`: records of earlier parts */
     uint64_t pending_lost;         /* refused by the disk, not yet told by a GAP */
     uint64_t lost[8];              /* by gap reason */
     uint64_t details_lost, orphans;
     atf_thread_metrics m;
+    uint64_t slot_from[3];         /* taken_back, details_lost and blocked_ns of the slot when this part began */
+    atf_progress progress;         /* when the recording has parts: calls in progress behind the last record that was read */
     uint64_t details_gone;         /* of details_lost: taken back before they were read */
     atf_pressure pressure[2];      /* of its lanes: ATF_LANE_INDEX, ATF_LANE_DETAIL */
     /* the flight recorder's */
@@ -44,9 +49,9 @@ typedef struct atf_source {
     atf_registry *registry;
     atf_global_lane *global;
     char dir[3800];
-    atf_output **outputs; /* by thread number; NULL: not seen */
-    uint32_t n_outputs;
-    uint32_t resume;      /* files of a dead recorder may exist */
+    atf_output **outputs; /* in order of thread numbers; those that ended in earlier parts are gone */
+    uint32_t n_outputs, outputs_room;
+    uint32_t resume;      /* files of a dead recorder may exist; 2: in the part before, too */
     uint32_t dead;        /* the producer process is gone: nobody will write on */
     uint32_t *seen;       /* attention per slot */
     uint32_t start;       /* the slot that was visited last */
@@ -59,6 +64,9 @@ typedef struct atf_source {
     atf_periods periods;   /* of all lanes */
     uint32_t refused;     /* outputs that are */
     const atf_turns *turns;    /* the engine's; NULL: nobody waits */
+    struct atf_parts *parts;   /* the engine's; NULL: there is one part */
+    uint64_t *part_bytes, part_most; /* of the part that is written now, all processes; how many it may have, 0: no limit */
+    uint64_t part_events;            /* without what it begins with */
     struct atf_flight *flight; /* the engine's; NULL: everything is written as it comes */
     atf_functions functions;   /* of this process, as its rules name them */
     uint64_t named_ns;         /* functions that were called before this are named */
@@ -86,18 +94,22 @@ uint64_t atf_source_pass(atf_source *s, int peek, uint64_t budget_ns);
 
 /* Everything that is committed goes to the files, which get their footers. The producers must have stopped. */
 void atf_source_finish(atf_source *s);
+void atf_source_rest(atf_source *s); /* afterwards: only its numbers are asked for */
 
 /* The parts. atf_output_drain: events below number `below` out of at most `quantum` rings; returns how many rings it read. */
 uint32_t atf_output_drain(atf_source *s, atf_output *o, uint64_t below, int peek, int in_global, uint32_t quantum);
 void atf_output_put(atf_source *s, atf_output *o, uint64_t seq, const atf_event *e); /* one event out of the global lane */
 uint64_t atf_output_ns(atf_source *s, atf_output *o, uint64_t ticks);
 void atf_output_finish(atf_source *s, atf_output *o, uint64_t produced);
+void atf_output_next_part(atf_source *s, atf_output *o, uint64_t from_ns); /* its files are complete: the next ones begin */
+void atf_output_free(atf_output *o);
 void atf_output_write(atf_source *s, atf_output *o); /* what is staged, as it is */
 /* Brings the numbers up to date that stand in slots. Not after atf_source_finish, which does it. */
 void atf_source_measure(atf_source *s);
 void atf_source_lag(atf_source *s, uint64_t oldest_ticks); /* of a ring that is about to be read */
 void atf_output_look(atf_source *s, atf_output *o, int over); /* at its lanes' pressure, before they are read; over: for the last time */
 int atf_source_drain_global(atf_source *s);
+static inline int atf_source_full(const atf_source *s) { return s->part_bytes && s->part_most && *s->part_bytes >= s->part_most; }
 atf_output *atf_source_output(atf_source *s, uint32_t number, uint32_t tid);
 const uint8_t *atf_link_find(atf_source *s, atf_output *o, uint32_t number, int *flush);
 void atf_link_close(atf_source *s, atf_output *o);

@@ -363,7 +363,7 @@ static inline int atf_match_some(atf_matcher *m, const atf_event *events, uint64
             m->gap_ns = e->timestamp_ns;
             m->gap_seq = seq;
             m->counts.gaps++;
-            if (e->call_depth != ATF_GAP_UNKEPT) m->counts.events_lost += e->function_id;
+            if (e->call_depth < ATF_GAP_UNKEPT) m->counts.events_lost += e->function_id;
             break;
         }
     }

@@ -118,7 +118,7 @@ static inline int atf_sum_spans(atf_summer *m, const atf_event *events, uint64_t
             m->gaps++;
             m->gap_ns = e->timestamp_ns;
             m->gap_count++;
-            if (e->call_depth != ATF_GAP_UNKEPT) m->events_lost += e->function_id;
+            if (e->call_depth < ATF_GAP_UNKEPT) m->events_lost += e->function_id;
             break;
         }
     }

@@ -50,23 +50,44 @@ static atf_detail_header detail_header(const atf_writer *w)
     return h;
 }
 
-int atf_writer_open(atf_writer *w, const char *dir, uint32_t number, uint32_t tid)
+/* An empty writer for thread_<number> of another directory. 0 or an errno. */
+static int renew(atf_writer *w, const char *dir, uint32_t number)
 {
+    size_t room = strlen(dir) + 24;
+    free(w->dir);
     memset(w, 0, sizeof *w);
     w->index_fd = w->detail_fd = -1;
+    w->dir = malloc(room);
+    if (!w->dir) return ENOMEM;
+    snprintf(w->dir, room, "%s/thread_%u", dir, number);
+    return 0;
+}
+
+int atf_writer_open(atf_writer *w, const char *dir, uint32_t number, uint32_t tid, const atf_event *first, uint32_t n)
+{
+    char from[4096], to[4096];
+    errno = renew(w, dir, number);
     w->tid = tid;
-    snprintf(w->dir, sizeof w->dir, "%s/thread_%u", dir, number);
-    if (mkdir(w->dir, 0700) != 0 && errno != EEXIST) goto refused;
-    w->index_fd = open_file(w, "index.atf", O_CREAT | O_TRUNC | O_RDWR);
+    if (errno || (mkdir(w->dir, 0700) != 0 && errno != EEXIST)) goto refused;
+    w->index_fd = open_file(w, n ? "index.new" : "index.atf", O_CREAT | O_TRUNC | O_RDWR);
     if (w->index_fd < 0) goto refused;
     uint64_t done;
     atf_index_header h = index_header(w, 0, HEADER);
     errno = write_all(w->index_fd, &h, sizeof h, 0, &done);
-    if (errno == 0) return 0;
+    if (errno) goto refused;
+    if (!n) return 0;
+    snprintf(from, sizeof from, "%s/index.new", w->dir);
+    snprintf(to, sizeof to, "%s/index.atf", w->dir);
+    if (atf_writer_events(w, first, n) == n && rename(from, to) == 0) {
+        w->carried = n - 1;
+        return 0;
+    }
+    if (w->error) errno = w->error;
 refused:
     w->error = errno;
     if (w->index_fd >= 0) close(w->index_fd);
     w->index_fd = -1;
+    w->events = 0;
     return -1;
 }
 
@@ -173,7 +194,9 @@ int atf_writer_reopen(atf_writer *w)
     w->reserved = 0;
     if (!bad) return 0;
     w->error = errno;
-    atf_writer_drop(w);
+    if (w->index_fd >= 0) close(w->index_fd);
+    if (w->detail_fd >= 0) close(w->detail_fd);
+    w->index_fd = w->detail_fd = -1;
     return -1;
 }
 
@@ -213,6 +236,8 @@ void atf_writer_drop(atf_writer *w)
     if (w->index_fd >= 0) close(w->index_fd);
     if (w->detail_fd >= 0) close(w->detail_fd);
     w->index_fd = w->detail_fd = -1;
+    free(w->dir);
+    w->dir = NULL;
 }
 
 /* ---------------------------------------------------------------- going on behind a dead recorder */
@@ -240,13 +265,18 @@ int atf_writer_resume(atf_writer *w, const char *dir, uint32_t number, uint64_t 
 {
     struct stat st;
     atf_index_header h;
-    memset(w, 0, sizeof *w);
-    w->detail_fd = -1;
+    int later = 0; /* a file of a later part */
     *gaps = 0;
     memset(lost, 0, 8 * sizeof *lost);
-    snprintf(w->dir, sizeof w->dir, "%s/thread_%u", dir, number);
+    errno = renew(w, dir, number);
+    if (errno) goto refused;
     w->index_fd = open_file(w, "index.atf", O_RDWR);
-    if (w->index_fd < 0 && errno == ENOENT) return 1;
+    if (w->index_fd < 0 && errno == ENOENT) {
+        char half[4096];
+        snprintf(half, sizeof half, "%s/index.new", w->dir);
+        if (unlink(half) == 0 || errno == ENOENT) rmdir(w->dir); /* died while it made the file */
+        return 1;
+    }
     if (w->index_fd < 0 || fstat(w->index_fd, &st) != 0) goto refused;
     if (st.st_size < HEADER || pread(w->index_fd, &h, sizeof h, 0) != (ssize_t)sizeof h) {
         close(w->index_fd); /* died while it made the file */
@@ -273,8 +303,11 @@ int atf_writer_resume(atf_writer *w, const char *dir, uint32_t number, uint64_t 
         if (want == 0) break;
         for (uint64_t i = 0; i < want; i++)
             if (chunk[i].event_kind == ATF_GAP) {
+                later |= at + i == 0 && chunk[i].call_depth == ATF_GAP_EARLIER;
                 lost[chunk[i].call_depth & 7] += chunk[i].function_id;
                 ++*gaps;
+            } else if (later && at + i == w->carried + 1 && chunk[i].timestamp_ns == w->time_start_ns) {
+                w->carried++; /* what comes after these is later: see atf_output_next_part */
             }
         w->time_end_ns = chunk[want - 1].timestamp_ns;
         at += want;

@@ -13,11 +13,13 @@ typedef struct atf_writer {
     uint64_t reserved;             /* blocks of index.atf are allocated up to here; UINT64_MAX: the file system cannot */
     uint64_t time_start_ns, time_end_ns;
     uint32_t first_detail_index, last_detail_index; /* index_seq of the first and the last detail */
-    char dir[3840];                /* <pid dir>/thread_<n> */
+    uint32_t carried;              /* calls that are told again at the beginning of index.atf, behind its ATF_GAP_EARLIER */
+    char *dir;                     /* <pid dir>/thread_<n>; its own */
 } atf_writer;
 
-/* Creates thread_<number>/index.atf below `dir`. 0, or -1 with w->error set; may be called again. */
-int atf_writer_open(atf_writer *w, const char *dir, uint32_t number, uint32_t tid);
+/* Creates thread_<number>/index.atf below `dir`. 0, or -1 with w->error set; may be called again.
+ * first: n events that the file begins with, an ATF_GAP_EARLIER and calls; whoever finds the file finds all of them in it. */
+int atf_writer_open(atf_writer *w, const char *dir, uint32_t number, uint32_t tid, const atf_event *first, uint32_t n);
 
 /* Opens files that a dead recorder left, cuts what is incomplete at their ends, and goes on behind it.
  * `lost` (by reason) and `gaps` (records) receive what the GAPs in the file say. 0, -1 with w->error, 1: no such file. */
@@ -40,6 +42,6 @@ void atf_writer_cut_details(atf_writer *w, uint64_t bytes, uint64_t n, uint32_t 
 /* Footers, then headers; closes both files. 0, or -1: the disk refused (readers recover such files). */
 int atf_writer_finish(atf_writer *w);
 
-/* Closes both files as they are: they are another process's. */
+/* Closes both files as they are, and forgets everything. */
 void atf_writer_drop(atf_writer *w);
 #endif

@@ -89,6 +89,7 @@ class Budget:
         self.changes: list[dict[str, Any]] = []
         self.price: Measurement | None = None
         self._samples: deque[tuple[float, int, int, int, int]] = deque()  # time, events, ns for values, ns of the drain, ns of the recorder
+        self._events: dict[Process, tuple[int, int]] = {}
         self._looked = self._changed = float("-inf")
         self._capture_ns = CAPTURE_NS
 
@@ -114,7 +115,7 @@ class Budget:
             return False
         self._looked = now
         running = list(live)
-        events = sum(row["produced"] for one in (*running, *done) for row in one.source.threads())
+        events = sum(map(self._produced, (*running, *done)))
         captured = sum(one.capture_ns() for one in (*running, *done))
         self._samples.append((now, events, captured, drain_ns, time.process_time_ns()))
         while self._samples[-1][0] - self._samples[0][0] > WINDOW_S and len(self._samples) > 2:
@@ -132,6 +133,14 @@ class Budget:
             self._samples.clear()
         self.over = self.cost > self.percent and self.steering.at == len(self.levels) - 1
         return self.steering.at != before
+
+    def _produced(self, process: Process) -> int:
+        """Events of a process so far. Its drain counts those of threads that it still knows: what ended with a part of the recording is not among them."""
+        now = sum(row["produced"] for row in process.source.threads())
+        total, before = self._events.get(process, (0, 0))
+        total += now - before if now >= before else now
+        self._events[process] = (total, now)
+        return total
 
     def _weigh(self, seconds: float, events: int, captured_ns: int, drain_ns: int, recorder_ns: int) -> float:
         """Takes the present cost down; returns what the next level up would cost. Both in per cent of a processor."""

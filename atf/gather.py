@@ -11,94 +11,14 @@ from atf import control, metrics, runtime
 from atf._core import drain, segment
 from atf._core.errors import AtfError, OutputError
 from atf.manifest import Manifest, new_process_directory
+from atf.recorded import Process
 
 if TYPE_CHECKING:
     from atf.budget import Budget
     from atf.flight import Flight
+    from atf.parts import Limits, Parts
 
-COUNTERS = ("mode_transitions", "fallback_events", "slotless_threads", "global_dropped", "spares_most")
 ROOM_BYTES = 1 << 18  # for the manifest and the ends of files
-
-
-class Process:
-    """One recorded process that is being drained."""
-
-    often = False  # one of many: only its last manifest is waited for to be on the disk
-
-    def __init__(self, values: dict[str, Any], segments: segment.SegmentSet, source: drain.Source, manifest: Manifest):
-        self.pid = int(values["pid"])
-        self.start = int(values.get("start", 0) or 0)
-        self.file: str | None = values.get("file")
-        self.segments, self.source, self.manifest = segments, source, manifest
-        self._names = 0
-        self._written = 0.0
-        self.flight: Flight | None = None
-        self.budget: Budget | None = None
-        self._captured_ns = 0
-        self.drain: drain.Drain | None = None
-
-    def gone(self) -> bool:
-        """The process ended, or replaced itself by another program: nobody but us is attached."""
-        return self.segments.attached <= 1 or not segment.alive(self.pid, self.start)
-
-    def capture_ns(self) -> int:
-        """Time that the hooks spent on values so far."""
-        if self.segments.segments is not None:
-            self._captured_ns = self.segments.segments.capture_ns
-        return self._captured_ns
-
-    def take_names(self) -> bool:
-        """Fetch new names from the log; whether there were any."""
-        assert self.segments.segments is not None
-        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) if self.flight else 0
-        self._names, names = self.segments.segments.names(self._names)
-        self.manifest.add_names(names)
-        if self.flight:
-            self.flight.named(self.source, names, now_ns)
-        return bool(names)
-
-    def write_manifest(self, status: str) -> None:
-        """Bring the manifest on disk up to date."""
-        assert self.segments.segments is not None
-        self.take_names()
-        threads = self.source.threads()
-        self.manifest.set_threads(threads)
-        if self.drain is not None:
-            self.manifest.values["metrics"] = {**metrics.summed(map(metrics.of_thread, threads)), **metrics.of_drain([self.source.totals], self.drain)}
-        self.manifest.values["status"] = status
-        anchors = self.manifest.values["clock"]["anchors"]
-        anchors[1:] = [self.segments.segments.anchors]
-        info = self.segments.segments.info
-        if info["names_lost"]:
-            self.manifest.values["names_lost"] = info["names_lost"]
-        self.manifest.values["counters"] = {key: info[key] for key in COUNTERS}
-        overload = self.source.overload()
-        if overload["lanes"]:
-            self.manifest.values["overload"] = overload
-        if self.budget:
-            self.manifest.values["budget"] = self.budget.summary()
-            self.manifest.values["levels"] = self.budget.changes
-        if self.flight:
-            self.manifest.values["windows"] = self.flight.windows()
-            self.manifest.values["flight"] = self.flight.summary()
-        self.manifest.write(durable=status != "recording" or not self.often)
-        self._written = time.monotonic()
-
-    def write_status(self, status: str) -> None:
-        """Change one word of the manifest of a completed process."""
-        if self.manifest.values["status"] != status:
-            self.manifest.values["status"] = status
-            self.manifest.write()
-
-    def set_exit(self, status: int | None) -> None:
-        """Note how the process ended: its exit status, or minus the signal's number."""
-        if status is not None:
-            self.manifest.values["exit"] = status
-            self.manifest.write()
-
-
-    def finished(self) -> None:
-        """Everything of it is in its files, and its segments are gone."""
 
 
 ProcessType = TypeVar("ProcessType", bound=Process)
@@ -133,6 +53,8 @@ class Gatherer:
             flight.open(self.drain)
             self.commands.update(flight.commands(self.output))
         self.budget: Budget | None = None  # set before the first process comes
+        self.parts: Parts | None = None
+        self.main = 0  # the pid of the program that was asked for
         self.live: dict[str, Process] = {}
         self.done: list[Process] = []
         self.kind_of: Callable[[dict[str, str]], Callable[..., Process] | None] = lambda values: None  # of a process that announced itself
@@ -144,6 +66,13 @@ class Gatherer:
         self._refreshed = time.monotonic()
         self._refresh_s = 0.1  # names soon after the start, later once a second
 
+    def rotate(self, limits: Limits | None) -> None:
+        """Record in parts, of at most this size and age; None: in one. Before the first process."""
+        if limits is not None:
+            from atf.parts import Parts
+
+            self.parts = Parts(self, limits)
+
     def start(self) -> None:
         """Start the drain's thread."""
         self.drain.start()
@@ -152,7 +81,12 @@ class Gatherer:
         self, values: dict[str, Any], segments: segment.SegmentSet, directory: str | None = None, kind: Callable[..., ProcessType] | None = None
     ) -> ProcessType:
         """Begin to drain one process into a directory of its own. kind: makes what is kept of it, by default a Process."""
-        path = directory or new_process_directory(self.output, int(values["pid"]))
+        in_earlier = False
+        if directory is not None and self.resume:
+            from atf.recovery_parts import written_last
+
+            directory, in_earlier = written_last(directory)
+        path = directory or new_process_directory(self.parts.place if self.parts else self.output, int(values["pid"]))
         argv = [part for part in str(values.get("argv", "")).split("\x1f") if part]
         manifest = Manifest(
             path,
@@ -166,7 +100,7 @@ class Gatherer:
         if self.resume:
             _need_room(path, segments.segments.pending_bytes)
         manifest.values["clock"]["anchors"].append(segments.segments.anchors)
-        source = drain.Source(segments.segments, path, resume=self.resume)
+        source = drain.Source(segments.segments, path, resume=self.resume, in_earlier=in_earlier)
         process: ProcessType = (kind or Process)(values, segments, source, manifest)  # type: ignore[assignment]
         if process.file:
             found = {key: value for key, value in values.items() if key != "file"}
@@ -178,6 +112,11 @@ class Gatherer:
         if self.budget is not None:
             process.budget = self.budget
             self.budget.joined(process, str(values.get("executable", "")), segment.library_path())
+        process.part = source.look()["part"]
+        if process.part:
+            process.enter_part(path, process.part, in_earlier)
+        if self.parts:
+            self.parts.joined(process)
         self._guarded(process, "recording")
         return process
 
@@ -200,6 +139,8 @@ class Gatherer:
         if self.budget is not None and self.budget.poll(self.live.values(), self.done, self.drain.cpu_ns):
             for process in self.live.values():
                 self._guarded(process, "recording")
+        if self.parts:
+            self.parts.look()
         for key, process in list(self.live.items()):
             if process.gone():
                 self.complete(key, dead=True)
@@ -285,7 +226,11 @@ class Gatherer:
         self.drain.finish(process.source, dead=dead)
         if self.flight and not self.live:
             self.flight.ended_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if self.parts:
+            self.parts.look()  # a part may have ended until just now
         self._guarded(process, status)
+        if self.parts:
+            self.parts.left(process, process.source.threads())
         if self.flight:
             self.flight.left(process.source)
         if process.source.totals["refused"]:
@@ -346,19 +291,29 @@ class Gatherer:
         self.drain.join()
         if self.budget is not None:
             self.budget.close()
+        if self.parts:
+            self.parts.write(last=True)
         if self.session and not self.kept:
             runtime.remove(self.session)
 
     def totals(self) -> dict[str, Any]:
         """Events, bytes, losses by reason, threads and processes so far."""
+        past = self.parts
         totals: dict[str, Any] = {"events": 0, "bytes": 0, "lost": {}, "threads": 0, "processes": len(self.live) + len(self.done), "disk_error": None}
         for process in (*self.live.values(), *self.done):
             counts = process.source.totals
             totals["events"] += counts["events"]
             totals["bytes"] += counts["bytes"]
             totals["disk_error"] = totals["disk_error"] or counts["disk_error"]
-            for thread in process.source.threads():
-                totals["threads"] += 1
+            for thread in process.source.threads() if past is None or not process.source.finished else ():
+                totals["threads"] += past is None or not thread["earlier"]
                 for reason, count in thread["lost"].items():
                     totals["lost"][reason] = totals["lost"].get(reason, 0) + count
+        if past is not None:
+            for name, count in past.forgotten.items():
+                totals[name] += count
+            totals["threads"] += past.threads
+            totals["parts"] = self.drain.part
+            for reason, count in past.past["dropped_by"].items():
+                totals["lost"][reason] = totals["lost"].get(reason, 0) + count
         return totals

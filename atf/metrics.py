@@ -101,7 +101,7 @@ def of_session(gatherer: Gatherer) -> dict[str, Any]:
         counts = process.source.totals
         totals.append(counts)
         error = error or counts["disk_error"]
-        for row in process.source.threads():
+        for row in process.source.threads() if gatherer.parts is None or not process.source.finished else ():
             who = {"pid": process.pid, "number": row["number"], "tid": row["tid"], "name": row["name"], "finished": row["finished"]}
             if not who["name"] and row["tid"] == process.pid:
                 who["name"] = "MainThread"
@@ -110,12 +110,13 @@ def of_session(gatherer: Gatherer) -> dict[str, Any]:
     return {
         "path": gatherer.output,
         "seconds": round(time.monotonic() - gatherer.began, 3),
-        **summed(threads),
+        **summed(threads if gatherer.parts is None else [*threads, gatherer.parts.past]),
         "rate": sum(one["rate"] for one in live),
         **of_drain(totals, gatherer.drain),
         "processes": len(gatherer.live),
         "level": gatherer.level if gatherer.budget is None else gatherer.budget.level,
         **({} if gatherer.budget is None else {"budget": {**gatherer.budget.summary(), "changes": len(gatherer.budget.changes)}}),
+        "part": gatherer.drain.part,
         "disk_error": error,
         "threads": threads,
     }

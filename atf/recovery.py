@@ -9,11 +9,12 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from atf import runtime
+from atf import metrics, runtime
 from atf._core import layout
 from atf._core.errors import AtfError, FormatError, OutputError, UsageError
 from atf._core.reader import DetailFile, IndexFile
 from atf.gather import Gatherer
+from atf.recovery_parts import complete_names, rebuild_list
 
 
 def recover(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def recover(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     busy: set[str] = set()
     for session in runtime.sessions():
         output = os.path.realpath(session["config"].get("output", ""))
-        inside = wanted is None or wanted == output or os.path.dirname(wanted) == output
+        inside = wanted is None or output in (wanted, os.path.dirname(wanted), os.path.dirname(os.path.dirname(wanted)))
         if session["recorder_alive"]:
             busy.add(output)
         elif inside and os.path.isdir(output):
@@ -45,11 +46,13 @@ def recover(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
             found["notes"].append(f"{session['path']}: its output {output} is gone; `atf doctor --clean` removes its segments")
     roots = [Path(wanted)] if wanted else [Path(output) for output in sorted(done)]
     for root in roots:
-        if str(root) in busy or str(root.parent) in busy:
+        if {str(root), str(root.parent), str(root.parent.parent)} & busy:
             found["notes"].append(f"{root}: is being recorded now: nothing was changed")
             continue
-        for directory in sorted(root.glob("pid_*")) if not root.name.startswith("pid_") else [root]:
+        for directory in sorted([*root.glob("pid_*"), *root.glob("part_*/pid_*")]) if not root.name.startswith("pid_") else [root]:
             _from_files(directory, found)
+        if any(root.glob("part_*/pid_*")):
+            rebuild_list(root)
     return found
 
 
@@ -59,6 +62,7 @@ def complete_session(session: dict[str, Any], output: str, status: str = "recove
     What cannot be written now stays in its segments for another try: of so many processes as `kept` says.
     """
     gatherer = Gatherer(output, session["path"], session["config"].get("level", "returns"), resume=True)
+    noted_in = {values["file"]: values["directory"] for values in session["processes"] if "directory" in values}
     before = {values["file"]: _events_on_disk(values.get("directory")) for values in session["processes"]}
     gatherer.scan()
     notes = [f"process {process.pid} still runs: it is no longer recorded" for process in gatherer.live.values() if not process.gone()]
@@ -70,6 +74,10 @@ def complete_session(session: dict[str, Any], output: str, status: str = "recove
             process.write_status(status)
         except OutputError as error:
             gatherer.complain(str(error))
+        if process.part:
+            reopened = any(one["in_earlier"] for one in process.source.threads())
+            noted = noted_in.get(process.file or "", process.manifest.path)
+            complete_names(process.manifest.path, noted, process.manifest.values, reopened)
         processes.append({"path": process.manifest.path, "events": before.get(process.file or "", 0) + total, "from_segments": total, "cut": 0})
     gatherer.close()
     return processes, notes + gatherer.errors, gatherer.kept
@@ -110,21 +118,44 @@ def _from_files(directory: Path, found: dict[str, Any]) -> None:
         cut += lost_records
         changed = changed or rewritten
         entry = said.get(number, {"id": number})
-        gaps = (events["event_kind"] == 8) & (events["call_depth"] != layout.NOT_KEPT)
+        gaps = (events["event_kind"] == 8) & (events["call_depth"] < layout.NOT_KEPT)
         entry.update(
             has_detail=(place / "detail.atf").exists(),
             tid=int(events["thread_id"][0]) if len(events) else entry.get("tid", 0),
             events=len(events),
             lost=int(events["function_id"][gaps].sum()),
         )
+        if (carried := _told_again(events)) is not None:
+            entry["entered"] = carried
+        if rewritten or manifest.get("status") != "complete":
+            entry["metrics"] = _counted(events, entry["lost"], carried or 0)
         threads.append(entry)
         if len(events):
             times += [int(events["timestamp_ns"].min()), int(events["timestamp_ns"].max())]
     if not changed and manifest.get("status") in ("complete", "recovered"):
         return
+    if all("metrics" in entry for entry in threads):
+        manifest["metrics"] = metrics.summed({**metrics.summed([]), **entry["metrics"]} for entry in threads)
     manifest.update(threads=threads, status="recovered", time_start_ns=min(times, default=0), time_end_ns=max(times, default=0))
     _replace(manifest_path, json.dumps(manifest).encode())
     found["processes"].append({"path": str(directory), "events": sum(t["events"] for t in threads), "from_segments": 0, "cut": cut})
+
+
+def _told_again(events: Any) -> int | None:
+    """How many calls of earlier parts a file begins with; None: it is of no later part."""
+    if not len(events) or (events["event_kind"][0], events["call_depth"][0]) != (8, layout.EARLIER):
+        return None
+    same = (events["event_kind"][1:] == 1) & (events["timestamp_ns"][1:] == events["timestamp_ns"][0])
+    return int(same.argmin()) if not same.all() else len(same)
+
+
+def _counted(events: Any, lost: int, carried: int) -> dict[str, int]:
+    """What is known of a thread from its file alone, as metrics.of_thread names it."""
+    gaps = events["event_kind"] == 8
+    filtered = int(events["function_id"][gaps & (events["call_depth"] == layout.NOT_KEPT)].sum())
+    written, details = len(events) - int(gaps.sum()) - carried, int((events["detail_seq"] != layout.NO_DETAIL).sum())
+    produced = written + lost + filtered
+    return {"produced": produced, "written": written, "dropped": lost, "filtered": filtered, "details_produced": details, "details": details}
 
 
 def _complete(place: Path) -> tuple[Any, int, bool]:

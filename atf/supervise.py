@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from atf import runtime
@@ -44,6 +44,14 @@ class Running(Protocol):
 
     def poll(self) -> int | None: ...
     def send_signal(self, sig: int) -> None: ...
+
+
+def rotate(gatherer: Gatherer, config: Mapping[str, str]) -> None:
+    """Record in parts when a configuration says so."""
+    if config.get("max_size") or config.get("max_age_ns"):
+        from atf.parts import Limits
+
+        gatherer.rotate(Limits.of(config))
 
 
 class Hurry:
@@ -89,6 +97,7 @@ class Supervisor:
             raise
         self.gatherer = self._gatherer(config.get("level", "returns"), flight)
         self.gatherer.budget = budget
+        rotate(self.gatherer, config)
         self.flight = flight
         self.gatherer.commands["stop"] = self._asked_to_stop
         self.stopping: str | None = None
@@ -119,6 +128,7 @@ class Supervisor:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self._heard())
         try:
             process = self._process = self._spawn(before)
+            self.gatherer.main = process.pid
         except BaseException:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             self.gatherer.close()

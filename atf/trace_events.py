@@ -35,8 +35,8 @@ class Event:
 
     @property
     def lost(self) -> int:
-        """How many events were lost here: a gap's number, else 0. What lay outside of every window is not lost: see unkept."""
-        return self._function_id if self._kind == _GAP and self.depth != NOT_KEPT else 0
+        """How many events were lost here: a gap's number, else 0. What lay outside of every window, or stands in earlier parts, is not lost."""
+        return self._function_id if self._kind == _GAP and self.depth < NOT_KEPT else 0
 
     @property
     def unkept(self) -> int:

@@ -139,7 +139,7 @@ class Process:
         for threads, positions in merge.chunks():
             gaps = merge.gather(threads, positions)
             for reason, count in zip(gaps["call_depth"].tolist(), gaps["function_id"].tolist(), strict=True):
-                if reason == NOT_KEPT:
+                if reason >= NOT_KEPT:
                     continue
                 name = GAP_REASONS.get(reason, f"reason {reason}")
                 found[name] = found.get(name, 0) + count
@@ -167,6 +167,16 @@ def numbered(place: Path, prefix: str) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), entry) for match, entry in found if match)
 
 
+def parts_in(place: Path) -> list[Path]:
+    """The parts of a recording, in order: directories part_<n> that have processes."""
+    return [part for _, part in numbered(place, "part_") if numbered(part, "pid_")]
+
+
+def _newest_part(session: Path, parts: list[Path]) -> tuple[Path, list[Path], str]:
+    note = f"{len(parts)} parts in {session}; this is the newest" if len(parts) > 1 else f"the only part in {session}"
+    return parts[-1], [directory for _, directory in numbered(parts[-1], "pid_")], note
+
+
 def find_session(path: str | os.PathLike[str]) -> tuple[Path, list[Path], str | None]:
     """(session or process directory, process directories, note) for a path that names a recording, or holds some."""
     place = Path(path)
@@ -177,6 +187,8 @@ def find_session(path: str | os.PathLike[str]) -> tuple[Path, list[Path], str | 
         if numbered(place, "thread_") or (place.name.startswith("pid_") and (place / "manifest.json").exists()):
             return place, [place], None
         processes = numbered(place, "pid_")
+        if not processes and (parts := parts_in(place)):
+            return _newest_part(place, parts)
         if processes or _SESSION.match(place.name):
             return place, [directory for _, directory in processes], None
         sessions = sorted(
@@ -187,5 +199,7 @@ def find_session(path: str | os.PathLike[str]) -> tuple[Path, list[Path], str | 
     if not sessions:
         raise FormatError(f"{place}: holds no recording (no session_*, pid_* or thread_* directory)")
     newest = sessions[-1][2]
+    if parts := parts_in(newest):
+        return _newest_part(newest, parts)
     note = f"{len(sessions)} sessions in {place}; this is the newest" if len(sessions) > 1 else None
     return newest, [directory for _, directory in numbered(newest, "pid_")], note

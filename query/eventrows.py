@@ -85,7 +85,7 @@ def event_columns(
     """
     kinds: list[int] = events["event_kind"].tolist()
     gaps = [at for at, kind in enumerate(kinds) if kind == GAP] if GAP in kinds else []
-    lossy_gaps = [at for at in gaps if int(events["call_depth"][at]) != NOT_KEPT]
+    lossy_gaps = [at for at in gaps if int(events["call_depth"][at]) < NOT_KEPT]
 
     def by_thread(value: Callable[[Thread], Any]) -> list[Any]:
         known = {t.position: value(t) for t in set(threads)}

@@ -83,7 +83,7 @@ def lost(subject: Subject) -> list[Claim]:
             seqs: list[int] = []
             for threads, positions in merge.chunks():
                 gaps = merge.gather(threads, positions)
-                lossy = gaps["call_depth"] != NOT_KEPT
+                lossy = gaps["call_depth"] < NOT_KEPT
                 gaps, positions = gaps[lossy], positions[lossy]
                 missing += int(gaps["function_id"].sum())
                 reasons |= set(gaps["call_depth"].tolist())

@@ -16,7 +16,7 @@ _WAIT_S = 0.3  # a recorder answers within 20 ms unless it is stopped
 def counted(place: Path) -> dict[str, Any] | None:
     """What the recorder of a session, or of a process's directory of one, counts now; None: nobody answers."""
     for session in _running():
-        if os.path.realpath(session["config"].get("output", "")) in (str(place), str(place.parent)):
+        if os.path.realpath(session["config"].get("output", "")) in (str(place), str(place.parent), str(place.parent.parent)):
             return _asked(session)
     return None
 

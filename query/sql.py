@@ -102,7 +102,7 @@ def _events(con: Any, trace: Trace) -> None:
         SELECT thread, process, pid, tid, index_seq, timestamp_ns, {_named("event_kind", KINDS)} AS kind, {unless_gap("greatest(call_depth, 1) - 1")} AS depth,
             {unless_gap("function_id")} AS function_id, {unless_gap("name")} AS name, {unless_gap("module")} AS module,
             nullif(detail_seq, {NO_DETAIL}) AS detail_seq,
-            CASE WHEN event_kind = {_GAP} AND call_depth <> {NOT_KEPT} THEN function_id END AS lost,
+            CASE WHEN event_kind = {_GAP} AND call_depth < {NOT_KEPT} THEN function_id END AS lost,
             CASE event_kind WHEN {_GAP} THEN {_named("call_depth", GAP_REASONS)} END AS reason
         FROM ({every}) LEFT JOIN
             (SELECT process, function_id, any_value(name) AS name, any_value(module) AS module FROM functions GROUP BY process, function_id)

@@ -108,12 +108,19 @@ class Traces:
         return place
 
     def ids(self) -> list[str]:
-        """The ids of all traces directly below the root, by name."""
+        """The ids of all traces directly below the root, by name; of a recording in parts, those of its parts."""
         try:
             entries = sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
         except OSError:
             return []
-        return [name for name in entries if _NAME.fullmatch(name) and is_trace(self.root / name)]
+        from atf.trace_files import parts_in
+
+        found = []
+        for name in entries:
+            if _NAME.fullmatch(name):
+                parts = parts_in(self.root / name) if name.startswith("session_") else []
+                found += [f"{name}/{part.name}" for part in parts] or [name] * is_trace(self.root / name)
+        return found
 
     def view(self, trace_id: Any) -> View:
         """The trace of an id, open and up to date. RpcError when there is none, or when it cannot be read at all."""
@@ -172,7 +179,7 @@ def is_trace(place: Path) -> bool:
     try:
         with os.scandir(place) as entries:
             return any(
-                entry.name == "manifest.json" or (entry.name.startswith(("pid_", "thread_")) and entry.is_dir()) for entry in entries
+                entry.name == "manifest.json" or (entry.name.startswith(("part_", "pid_", "thread_")) and entry.is_dir()) for entry in entries
             )
     except OSError:
         return False
@@ -185,7 +192,7 @@ def signature_of(place: Path) -> tuple[Any, ...]:
     def look(directory: str, depth: int) -> None:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name.startswith(("pid_", "thread_")) and depth < 2 and entry.is_dir():
+                if entry.name.startswith(("part_", "pid_", "thread_")) and depth < 3 and entry.is_dir():
                     look(entry.path, depth + 1)
                 elif entry.name in ("manifest.json", "index.atf", "detail.atf"):
                     stat = entry.stat()

@@ -11,6 +11,7 @@ from atf.cli import text
 from atf.cli.common import DEFAULT_ROOT, duration_ns, whole
 from atf.cli.flight import add_flight, wanted_flight
 from atf.cli.metricslines import MetricsLines, add_metrics, wanted_metrics
+from atf.cli.rotation import add_rotation, rotation_config
 
 
 def add_parser(subparsers: Any) -> None:
@@ -28,6 +29,7 @@ def add_parser(subparsers: Any) -> None:
     add_modules(parser)
     add_details(parser)
     add_flight(parser)
+    add_rotation(parser)
     add_metrics(parser)
     parser.add_argument("--duration", metavar="TIME", type=duration_ns, help="leave the process after e.g. 10s")
     parser.add_argument("--ring-size", metavar="SIZE", help="ring memory of one thread, e.g. 32M (default: 8M)")
@@ -75,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         "level": args.level,
         "policy": args.policy,
         **config_of(args),
+        **rotation_config(args),
         "slow_path": "1" if args.slow_path else "0",
         **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }

@@ -12,6 +12,7 @@ from atf.cli.attach import add_details, add_modules, hooks_line, native_summary,
 from atf.cli.common import DEFAULT_ROOT, duration_ns, print_json
 from atf.cli.flight import add_flight, wanted_flight
 from atf.cli.metricslines import MetricsLines, add_metrics, wanted_metrics
+from atf.cli.rotation import add_rotation, rotation_config
 
 if TYPE_CHECKING:
     from atf.budget import Budget
@@ -33,6 +34,7 @@ def add_parser(subparsers: Any) -> None:
     add_modules(parser)
     add_details(parser)
     add_flight(parser)
+    add_rotation(parser)
     add_metrics(parser)
     what = "of one processor: more than this recording does not cost while levels can be turned down (args, returns, calls), e.g. 5%%"
     parser.add_argument("--budget", metavar="CPU%", help=what)
@@ -73,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         "policy": args.policy,
         "children": "1" if args.children else "0",
         **details.config_of(args),
+        **rotation_config(args),
         "slow_path": "1" if args.slow_path else "0",
         **{key: str(value) for key, value in recording.ring_options(args.ring_size, args.threads, args.burst_size).items()},
     }
@@ -233,9 +236,10 @@ def report(supervisor: Any) -> None:
         steps = " → ".join([budget.levels[0], *(one["to"] for one in budget.changes[-6:])])
         native = f"atf: level {'… → ' if len(budget.changes) > 6 else ''}{steps}, to keep the budget of {budget.percent:g} %\n{native}"
     plural = "es" if totals["processes"] != 1 else ""
+    parts = f" ({totals['parts']} parts)" if "parts" in totals else ""
     print(
         f"atf: {text.count(totals['events'])} events, {lost}, {text.size(totals['bytes'])},"
         f" {totals['threads']} threads, {totals['processes']} process{plural}\n"
-        f"{native}atf: {supervisor.path}",
+        f"{native}atf: {supervisor.path}{parts}",
         file=sys.stderr,
     )

@@ -21,7 +21,7 @@ from atf.native.elf import ElfFile
 from atf.native.modules import choose_modules, of_process, traceable
 from atf.native.place import Place, shared_memory_of
 from atf.native.process import NativeProcess
-from atf.supervise import CALM_S
+from atf.supervise import CALM_S, rotate
 
 if TYPE_CHECKING:
     from atf.flight import Flight
@@ -61,6 +61,7 @@ class Attachment:
             shutil.rmtree(self.path, ignore_errors=True)
             raise
         self.gatherer = Gatherer(self.path, self.session, config.get("level", "returns"), flight=flight)
+        rotate(self.gatherer, config)
         self.gatherer.commands["stop"] = self._asked_to_stop
         self.flight = flight
         self.process: NativeProcess | None = None

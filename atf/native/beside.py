@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from atf._core import segment
 from atf._core.errors import AtfError, UsageError
-from atf.gather import Gatherer, Process
+from atf.gather import Gatherer
 from atf.native import injector
 from atf.native.choice import Module
 from atf.native.details import ENTRY_ONLY
 from atf.native.modules import _fits, choose_modules, of_process
-from atf.native.names import name_entries
+from atf.native.names import Places, name_entries
 from atf.native.plan import LIVE, Plan
 from atf.native.process import NativeProcess
+from atf.recorded import Process
 from atf.supervise import Supervisor
 
 if TYPE_CHECKING:
@@ -48,6 +49,12 @@ class BesideProcess(NativeProcess):
             self._told = True
             self.flight.named(self.source, name_entries(self.plan.modules), 0)  # Python's come by and by
         return Process.take_names(self)
+
+    def keep_what_occurs(self, places: Places | None = None) -> None:
+        if self.plan is None:  # Python alone
+            Process.keep_what_occurs(self)
+        else:
+            super().keep_what_occurs(places)
 
 
 class BesideGatherer(Gatherer):

@@ -14,12 +14,12 @@ import numpy as np
 from atf._core import drain, segment
 from atf._core.errors import SessionError
 from atf.flight import FOREVER
-from atf.gather import Process
 from atf.manifest import Manifest
 from atf.native.choice import Module
 from atf.native.names import Places, module_entry, name_entries, occurring, symbol_entry
 from atf.native.plan import Plan
 from atf.native.process import NativeProcess
+from atf.recorded import Process
 
 MAGIC, VERSION, FILE = 0x46465441, 1, "family"  # as in _core/agent/family.h
 MOST = 256  # forked children whose segments may be there at a time: those beyond are counted and not recorded
@@ -137,6 +137,14 @@ class Descendant(Process):
             known, seen = self.family.symbols(self.plan_name), occurring(self.manifest.path)
             self._name([dict(known[one]) for one in sorted(seen & known.keys())])
         super().write_manifest(status)
+
+    def end_part(self, left: dict[str, Any], path: str) -> None:
+        named = self.named
+        super().end_part(left, path)
+        self.named = named
+
+    def last_part(self) -> None:
+        """The manifest names what occurs already."""
 
     def keep_what_occurs(self) -> None:
         """Lines for the functions in the manifest, after the recording: reading them takes its time."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from atf._core import segment
 from atf._core.errors import InjectionError, TargetGone
-from atf.gather import Process
 from atf.native import plan as plans
 from atf.native.choice import FIRST_MODULE, Module
 from atf.native.demangle import demangle, qualified
@@ -16,6 +15,7 @@ from atf.native.details import Details
 from atf.native.names import Places, module_entry, name_entries, occurring, symbol_entry
 from atf.native.places import name_places, returns_of
 from atf.native.signatures import CHANGED, Signatures
+from atf.recorded import Process
 
 
 class NativeProcess(Process):
@@ -63,6 +63,9 @@ class NativeProcess(Process):
         if self.plan is not None:
             self._note_plan(self.plan)
         super().write_manifest(status)
+
+    def last_part(self) -> None:
+        """The manifest names what occurs when the recording is over."""
 
     def _note_plan(self, plan: plans.Plan) -> None:
         values = self.manifest.values

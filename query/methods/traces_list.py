@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import zlib
 from bisect import bisect_right
@@ -23,6 +24,7 @@ from atf.query.traces import Traces, signature_of
 
 METADATA_BYTES = 1024
 KEY_LENGTH = 6
+_PART = re.compile(r"part_\d+")
 _NAME_BYTES = 32  # of a name in a key, as four numbers
 _PROCESSES, _COMMAND_LENGTH, _PROBLEMS, _PROBLEM_LENGTH = 50, 200, 3, 300
 _KEPT = 4096  # rows kept beside a root
@@ -44,10 +46,20 @@ class ProcessRow(Result):
     command: str
 
 
+class PartRow(Result):
+    """number: from 1; of: the highest there is. previous, next: traceIds of its neighbours, null where there is none (any more)."""
+
+    number: int
+    of: int
+    previous: str | None
+    next: str | None
+
+
 class TraceRow(Result):
     """status: recording, interrupted, unknown, recovered, complete; damaged: nothing of it can be read. modified: of its manifests, UTC.
 
-    durationNs: null without events. processes: the first 50. problems: what of it could not be read.
+    durationNs: null without events. processes: the first 50. problems: what of it could not be read. part: of a long recording that
+    was written in parts.
     """
 
     trace_id: str
@@ -62,6 +74,7 @@ class TraceRow(Result):
     processes: list[ProcessRow]
     growing: bool
     problems: list[str] | UnsetType = UNSET
+    part: PartRow | UnsetType = UNSET
 
 
 class TracesList(Result):
@@ -173,6 +186,30 @@ def _read(place: Path, entry: Entry) -> TraceRow:
     return row
 
 
+def _parts_of(entries: list[Entry]) -> dict[str, list[str]]:
+    """By session: its parts, in order."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        session, _, name = entry.trace_id.rpartition("/")
+        if session and _PART.fullmatch(name):
+            found.setdefault(session, []).append(entry.trace_id)
+    return {session: sorted(parts, key=_number) for session, parts in found.items()}
+
+
+def _number(trace_id: str) -> int:
+    return int(trace_id.rpartition("_")[2])
+
+
+def _part(trace_id: str, parts: dict[str, list[str]]) -> PartRow | UnsetType:
+    """Its place among the parts of its session, which others may have joined or left since its row was made."""
+    mine = parts.get(trace_id.rpartition("/")[0], [])
+    if trace_id not in mine:
+        return UNSET
+    at = mine.index(trace_id)
+    before, after = mine[at - 1] if at else None, mine[at + 1] if at + 1 < len(mine) else None
+    return PartRow(number=_number(trace_id), of=_number(mine[-1]), previous=before, next=after)
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -193,11 +230,14 @@ def run(context: Context, params: TracesListParams) -> TracesList:
     start = params.offset if key is None else bisect_right([entry.key for entry in entries], key)
     wanted = entries[start : start + params.limit]
     rows: list[TraceRow] = []
+    parts = _parts_of(entries)
 
     def columns(count: int) -> dict[str, list[Any]]:
         for entry in wanted[len(rows) : count]:
             context.check("set a smaller limit")
-            rows.append(_row(context.traces, entry))
+            row = _row(context.traces, entry)
+            row.part = _part(entry.trace_id, parts)
+            rows.append(row)
         return {camel(name): [getattr(row, name) for row in rows[:count]] for name in TraceRow.__struct_fields__}
 
     content, count = fit_columns(columns, len(wanted), params.shape, context.answer_bytes - METADATA_BYTES)
