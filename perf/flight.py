@@ -12,7 +12,6 @@ and the drain together. (What is counted for them is counted always: a ring, a w
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
