@@ -118,7 +118,7 @@ def asked(scratch: Path, events: int, asking: bool) -> dict:
             session.source.threads(), session.source.totals, session.source.overload()
 
     record, count = recorder.record, 10 * events
-    for number in range(events):
+    for _ in range(events):
         record(4, 1)
     asker = threading.Thread(target=ask) if asking else None
     drained, used = session.drain.cpu_ns, time.process_time_ns()
