@@ -1,5 +1,6 @@
 """What the drain counts in C, as Python values; for drain."""
 
+__pyx_capi__: dict[str, object]
 LANES: tuple[str, ...]
 STATES: tuple[str, ...]
 REASONS: dict[int, str]
