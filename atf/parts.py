@@ -6,6 +6,7 @@ left is written into its manifests here, and then forgotten, so that memory does
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -114,13 +115,16 @@ class Parts:
 
     def joined(self, process: Process) -> None:
         """A process is drained from now on, into the part that was written when it came."""
+        before = process.manifest.path
+        process.enter_part(before, int(os.path.basename(os.path.dirname(before))[5:]))
         self._names[process.source.key] = process
-        number = process.source.look()["part"]
-        before, path = process.manifest.path, self.directory(process, number)
-        process.enter_part(path, number)
-        if before != path:
-            os.rmdir(before)
-            process.announce(path)
+        current = process.source.look()["part"]
+        self.look()  # turns since it came
+        if process.part < current:  # the turn came between its directory and its coming
+            process.enter_part(self.directory(process, current), current)
+            process.announce(process.manifest.path)
+            with contextlib.suppress(OSError):
+                os.rmdir(before)
 
     def left(self, process: Process, rows: list[dict[str, Any]]) -> None:
         """A process is over, and its last manifest is written."""
@@ -136,8 +140,8 @@ class Parts:
             if process is None:
                 continue
             try:
-                process.end_part(left, self.directory(process, left["part"] + 1))
-            except AtfError as error:
+                process.end_part(left, self.directory(process, left["part"]), self.directory(process, left["part"] + 1))
+            except (AtfError, OSError) as error:
                 self.gatherer.complain(str(error))
             self._book(process, left["threads"], left["part"])
         if over:

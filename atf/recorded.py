@@ -110,14 +110,14 @@ class Process:
         self.manifest.path, self.part = path, number
         self.manifest.values["part"] = links(number, True, continues)
 
-    def end_part(self, left: dict[str, Any], path: str) -> None:
-        """A part is over: its manifest is completed, and the next one's begun, in ``path``. left: as Drain.left tells it.
+    def end_part(self, left: dict[str, Any], before: str, path: str) -> None:
+        """A part is over: its manifest in ``before`` is completed, and the next one's begun, in ``path``. left: as Drain.left tells it.
 
         The next one is there first, with every name: one of both has them all, whenever the recorder is killed.
         """
         from atf.parts import links
 
-        values, before = self.manifest.values, self.manifest.path
+        values = self.manifest.values
         names = {key: values[key] for key in ("modules", "symbols")}
         was_there = values["part"]["continues"]
         self.enter_part(path, left["part"] + 1, continues=True)

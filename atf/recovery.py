@@ -101,8 +101,8 @@ def _from_files(directory: Path, found: dict[str, Any]) -> None:
         assert isinstance(manifest, dict)
     except (OSError, ValueError, AssertionError):
         manifest = {"format_version": "2.1", "clock_type": 3, "modules": [], "symbols": []}
-    if manifest.get("status") == "recovered" and any(one["path"] == str(directory) for one in found["processes"]):
-        return
+    # Written just now from segments, which know nothing of threads that were over before.
+    written = manifest.get("status") == "recovered" and any(one["path"] == str(directory) for one in found["processes"])
     threads, cut, changed = [], 0, False
     said = {entry.get("id"): entry for entry in manifest.get("threads", []) if isinstance(entry, dict)}
     times = []
@@ -110,13 +110,16 @@ def _from_files(directory: Path, found: dict[str, Any]) -> None:
         if not place.name[7:].isdecimal():
             continue
         number = int(place.name[7:])
+        if written and number in said:
+            threads.append(said[number])
+            continue
         try:
             events, lost_records, rewritten = _complete(place)
         except FormatError as error:
             found["notes"].append(f"{place}: {error}")
             continue
         cut += lost_records
-        changed = changed or rewritten
+        changed = changed or rewritten or written
         entry = said.get(number, {"id": number})
         gaps = (events["event_kind"] == 8) & (events["call_depth"] < layout.NOT_KEPT)
         entry.update(
@@ -136,8 +139,12 @@ def _from_files(directory: Path, found: dict[str, Any]) -> None:
         return
     if all("metrics" in entry for entry in threads):
         manifest["metrics"] = metrics.summed({**metrics.summed([]), **entry["metrics"]} for entry in threads)
+    if written:
+        times += [manifest[key] for key in ("time_start_ns", "time_end_ns") if manifest.get(key)]
     manifest.update(threads=threads, status="recovered", time_start_ns=min(times, default=0), time_end_ns=max(times, default=0))
     _replace(manifest_path, json.dumps(manifest).encode())
+    if written:
+        return
     found["processes"].append({"path": str(directory), "events": sum(t["events"] for t in threads), "from_segments": 0, "cut": cut})
 
 

@@ -138,9 +138,9 @@ class Descendant(Process):
             self._name([dict(known[one]) for one in sorted(seen & known.keys())])
         super().write_manifest(status)
 
-    def end_part(self, left: dict[str, Any], path: str) -> None:
+    def end_part(self, left: dict[str, Any], before: str, path: str) -> None:
         named = self.named
-        super().end_part(left, path)
+        super().end_part(left, before, path)
         self.named = named
 
     def last_part(self) -> None:

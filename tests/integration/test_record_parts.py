@@ -194,7 +194,7 @@ def test_a_recorder_that_is_killed_between_parts(tmp_path):
 
 def test_a_program_that_is_killed_between_parts(tmp_path):
     """What it committed is there, and the last part is complete."""
-    (tmp_path / "program.py").write_text(partcheck.PROGRAM)
+    (tmp_path / "program.py").write_text(partcheck.PROGRAM.replace("60000", "6000000"))
     words = ["record", "-q", "--include", "nothing", "-o", "out", "--ring-size", "64K", "--policy", "block", "--max-size", "64K", "--"]
     with subprocess.Popen([sys.executable, "-m", "atf", *words, sys.executable, "program.py"], cwd=tmp_path, stdout=subprocess.PIPE) as recorder:
         assert recorder.stdout.readline() == b"ready\n"
