@@ -96,6 +96,12 @@ print("end", flush=True)
 """
 
 
+def parts_begin(out):
+    """Return as soon as there is a second part."""
+    while not any(out.glob("*/part_0002")):
+        time.sleep(0.002)
+
+
 def kill_once(tmp_path, wait_s):
     """A recorder whose parts are short is killed; the program goes on, and nothing is missing after a recovery (policy: block)."""
     (tmp_path / "program.py").write_text(PROGRAM)
@@ -104,6 +110,7 @@ def kill_once(tmp_path, wait_s):
     root = str(pathlib.Path(__file__).parents[1])
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}) as recorder:
         assert recorder.stdout.readline() == b"ready\n"
+        parts_begin(tmp_path / "out")
         time.sleep(wait_s)
         recorder.send_signal(signal.SIGKILL)
         assert recorder.stdout.readline() == b"end\n", "the program did not run on undisturbed"

@@ -198,13 +198,14 @@ def test_a_program_that_is_killed_between_parts(tmp_path):
     words = ["record", "-q", "--include", "nothing", "-o", "out", "--ring-size", "64K", "--policy", "block", "--max-size", "64K", "--"]
     with subprocess.Popen([sys.executable, "-m", "atf", *words, sys.executable, "program.py"], cwd=tmp_path, stdout=subprocess.PIPE) as recorder:
         assert recorder.stdout.readline() == b"ready\n"
-        time.sleep(0.15)
+        partcheck.parts_begin(tmp_path / "out")
+        time.sleep(0.05)
         (file,) = (tmp_path / "run").glob("atf/*/*.process")
         os.kill(int(file.name.partition("-")[0]), signal.SIGKILL)
         assert recorder.wait(30) == 128 + signal.SIGKILL
     (session,) = (tmp_path / "out").iterdir()
     parts = sorted(session.glob("part_*"))
-    assert len(parts) > 2
+    assert len(parts) > 1
     for part in parts:
         partcheck.check_part(part)
     for (_, number), records in partcheck.threads_over_parts(session).items():
