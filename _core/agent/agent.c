@@ -203,7 +203,7 @@ static int stop_all(void)
             if (i) munmap(plans[i], plans[i]->bytes); /* the first is counted in for ever */
         }
         plan_count = 0;
-    }
+    } else if (plan_count) plans[plan_count - 1]->error = (uint32_t)error; /* told to who asked; everything is as it was */
     return error;
 }
 

@@ -145,7 +145,7 @@ class Attachment:
             assert process.segments.segments is not None
             process.segments.segments.stop()
             try:
-                injector.leave(self.pid, self.place.agent)
+                process.take_hooks_out(self.place.agent)
             except TargetGone:
                 pass  # it ended by itself just now
             except TargetError as error:

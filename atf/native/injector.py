@@ -56,7 +56,7 @@ def leave(pid: int, agent: str) -> None:
 
 
 def call(pid: int, *words: str) -> None:
-    """Let the process run one of the boot library's commands, in a thread of its own; returns when that is over.
+    """Let the process run one of the boot library's commands, in a thread of its own. That may go on after the return.
 
     words: ``start``, agent, plan; or ``stop``, agent. TargetGone, TargetDenied, InjectionError.
     """

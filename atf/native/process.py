@@ -8,6 +8,7 @@ from typing import Any
 
 from atf._core import segment
 from atf._core.errors import InjectionError, TargetGone
+from atf.native import injector
 from atf.native import plan as plans
 from atf.native.choice import FIRST_MODULE, Module
 from atf.native.demangle import demangle, qualified
@@ -16,6 +17,8 @@ from atf.native.names import Places, module_entry, name_entries, occurring, symb
 from atf.native.places import name_places, returns_of
 from atf.native.signatures import CHANGED, Signatures
 from atf.recorded import Process
+
+LEAVE_S = 10.0
 
 
 class NativeProcess(Process):
@@ -43,6 +46,19 @@ class NativeProcess(Process):
                 raise InjectionError(f"the agent did not answer in process {self.pid} within {seconds:.0f} s: {why}")
             time.sleep(0.001)
         self.plan.require_started()
+
+    def take_hooks_out(self, agent: str) -> None:
+        """Its code is itself again afterwards. InjectionError when it is not, and what entering the process raises. agent: its path there."""
+        assert self.plan is not None
+        injector.leave(self.pid, agent)
+        until = time.monotonic() + LEAVE_S  # whoever enters a process is back before what it does there is over
+        while self.plan.state == plans.ACTIVE and time.monotonic() < until:
+            if self.plan.value("error") or not segment.alive(self.pid, self.start):
+                break
+            time.sleep(0.001)
+        if self.plan.state == plans.ACTIVE and segment.alive(self.pid, self.start):
+            why = plans.ERRORS.get(self.plan.value("error"), f"no answer within {LEAVE_S:.0f} s")
+            raise InjectionError(f"{why}; attach for a moment to take them out")
 
     def take_names(self) -> bool:
         """Functions have their names from the plan, threads from the agent: there is no log."""

@@ -116,5 +116,5 @@ class NativeSupervisor(Supervisor):
         if self.stopping is None and reason == "duration" and process is not None and not process.gone() and injector.available():
             assert process.segments.segments is not None
             process.segments.segments.stop()
-            self._guarded(injector.leave, process.pid, self.agent)
+            self._guarded(process.take_hooks_out, self.agent)
         super().stop(reason)

@@ -251,5 +251,5 @@ def test_hooks_that_a_recorder_left_are_taken_out_by_the_next(bench, programs):
             ran = bench.plain(*words)
             assert ran.status == 0, ran.err
             assert ran.summary["events"] > 20
-            assert code_of(process.pid, program) == before
+            assert code_of(process.pid, program) == before, [line for line in ran.err.splitlines() if "hooks" in line]
         assert process.poll() is None
