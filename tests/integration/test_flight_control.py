@@ -109,7 +109,7 @@ def test_other_triggers_while_it_runs(tmp_path):
     with atf.open(session) as trace:
         marks = [call.timestamp_ns for call in trace.events(function="alarm", kind="call")]
         late = [at for at in marks if at >= found[0]["markNs"]]
-        assert [w["markNs"] for w in found] == late, "every call since is marked, none before"
+        assert {w["markNs"] for w in found} <= set(late) and sum(w["marks"] for w in found) == len(late), "every call since is marked, none before"
 
 
 def test_a_recording_is_ended_by_another(tmp_path):
