@@ -51,7 +51,10 @@ OF_SHAPES_CXX = ["tree_of_exceptions", "tree_of_cleanups", "coroutines20", "stat
 
 @pytest.mark.parametrize("name", OF_C)
 def test_c(bench, name):
-    check(bench, bench.build(HEAD + C[name], flags=[PROTECTED if len(name) % 2 else BARE]))
+    ran = check(bench, bench.build(HEAD + C[name], flags=[PROTECTED if len(name) % 2 else BARE]))
+    if name == "tail_calls":
+        with ran.trace() as trace:
+            assert len(trace.events(kind="return")) == sum(ran.calls().values())
 
 
 @pytest.mark.parametrize("name", [*OF_SHAPES, *GCC])
@@ -335,3 +338,15 @@ def test_arguments_and_results(bench):
     with ran.trace() as trace:
         assert trace.check() == []
         compare(trace, {**native_values.C_SAYS, **changed})
+
+
+def test_everything_of_the_standard_library(bench):
+    """Its personality routine too: frames of it, and of what it calls, are younger than those that an exception ended."""
+    program = bench.build(HEAD + CXX["rethrow"], cxx=True, flags=[PROTECTED])
+    library = f"{agent_emulated.ROOT}/lib/libstdc++.so.6"
+    functions = {name: where for name, where in symbols(library, dynamic=True).items() if where[1] >= 16 and not name.startswith("__cxa_begin_catch")}
+    ran = bench.run(program, modules=[*bench.modules(program), Module(library, functions, 2)])
+    plain = bench.plain(program)
+    assert (ran.status, plainly(ran.out), ran.err) == (plain[0], plainly(plain[1]), plain[2])
+    calls = ran.calls()
+    assert [calls[name] for name in ("_Z3topi", "_Z6middlei", "_Z6bottomi")] == [2000, 4000, 6000] and calls["__gxx_personality_v0"] > 1000
