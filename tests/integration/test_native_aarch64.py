@@ -273,6 +273,11 @@ def test_pages_that_want_landing_pads(bench):
     assert talk.over() == (0, "")
 
 
+def test_a_program_with_more_data_than_a_branch_reaches(bench):
+    source = "static char much[300 << 20];\nKEEP char *far(long n) { asm volatile(\"\"); return much + n; }\nint main(void) { *far(299 << 20) = 5; printf(\"%d\\n\", *far(299 << 20)); CALLS(far, 2); return 0; }"
+    check(bench, bench.build(HEAD + source))
+
+
 def test_a_clock_that_it_cannot_read(bench):
     """FORBIDDEN: times of another machine's counter."""
     program = bench.build("int main(void) { return 7; }")
