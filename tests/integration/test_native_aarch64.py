@@ -43,9 +43,10 @@ def bench(tmp_path, library):
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
-OF_C = ["recursion", "values", "longjmp_in_a_loop", "coroutines", "signals", "thread_ends", "children", "tail_calls"]
+LONG = [*C, *CXX, *SHAPES, *SHAPES_CXX]  # all that is not x86's own: make stress
+OF_C = ["values", "coroutines", "signals", "thread_ends", "children", "tail_calls"]
 OF_SHAPES = ["tree_of_returns", "tree_of_longjmps", "tree_of_faults", "tree_of_handlers", "tree_around_main", "gotos_and_blocks"]
-OF_CXX = ["throw", "noexcept", "backtrace"]
+OF_CXX = ["throw", "noexcept"]
 OF_SHAPES_CXX = ["tree_of_exceptions", "tree_of_cleanups", "coroutines20", "statics", "names_of_frames", "terminates"]
 
 
@@ -62,6 +63,11 @@ def test_shapes(bench, name):
     check(bench, bench.build(TREE + {**SHAPES, **GCC}[name], flags=["-rdynamic", "-Wl,-z,execstack", PROTECTED if len(name) % 2 else BARE]))
 
 
+@pytest.mark.parametrize("way", ["-pg", "-finstrument-functions", "-fpatchable-function-entry=4,2"])
+def test_compiled_for_tracing(bench, way):
+    check(bench, bench.build(TREE + SHAPES["tree_of_returns"], flags=[way]))
+
+
 @pytest.mark.parametrize("name", OF_CXX)
 @pytest.mark.parametrize("way", [PROTECTED, BARE])
 def test_cxx(bench, name, way):
@@ -71,6 +77,20 @@ def test_cxx(bench, name, way):
 @pytest.mark.parametrize("name", OF_SHAPES_CXX)
 def test_shapes_cxx(bench, name):
     check(bench, bench.build(GUARDS + SHAPES_CXX[name], cxx=True, flags=["-std=c++20", "-rdynamic", PROTECTED if len(name) % 2 else BARE]))
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("way", [PROTECTED, "-mbranch-protection=pac-ret+leaf", "-O0", "-O3"])
+@pytest.mark.parametrize("name", [name for name in LONG if name not in ("flags", "vectors", "chosen_at_load", "leaves_in_the_middle")])
+def test_every_program_every_way(bench, name, way):
+    if name == "tail_calls" and way == "-O0":
+        pytest.skip("no tail calls there, and no stack that deep")
+    if name in C or name in CXX:
+        check(bench, bench.build(HEAD + {**C, **CXX}[name], cxx=name in CXX, flags=[way]))
+    elif name in SHAPES:
+        check(bench, bench.build(TREE + SHAPES[name], flags=["-rdynamic", way]))
+    else:
+        check(bench, bench.build(GUARDS + SHAPES_CXX[name], cxx=True, flags=["-std=c++20", "-rdynamic", way]))
 
 
 class Emulation(Talk):
