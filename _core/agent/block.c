@@ -46,7 +46,8 @@ static void clear(atf_agent_thread *t)
 {
     uint8_t *captured = t->captured;
     memset(t, 0, offsetof(atf_agent_thread, bytes));
-    t->tid = t->rounds = 0;
+    atf_store_relaxed32(&t->tid, 0); /* one that lost the block in reused may still be asking for its thread */
+    t->rounds = 0;
     memset(&t->serial, 0, offsetof(atf_agent_thread, next) - offsetof(atf_agent_thread, serial));
     memset(&t->core, 0, sizeof t->core);
     t->captured = captured;
@@ -58,7 +59,7 @@ static void clear(atf_agent_thread *t)
 static atf_agent_thread *reused(uint32_t pid)
 {
     for (atf_agent_thread *t = atf_block_first(); t; t = t->next) {
-        if (atf_load_acquire32(&t->finished) != 1 || atf_call(SYS_tgkill, pid, t->tid, 0, 0, 0, 0) != -3 /* ESRCH */) continue;
+        if (atf_load_acquire32(&t->finished) != 1 || atf_call(SYS_tgkill, pid, atf_load_relaxed32(&t->tid), 0, 0, 0, 0) != -3 /* ESRCH */) continue;
         if (atf_cas_acq_rel32(&t->finished, 1, 2)) return t;
     }
     return NULL;
@@ -94,7 +95,7 @@ atf_agent_thread *atf_block_new(void)
     atf_frame *last = (atf_frame *)((char *)t - 4096 + t->bytes) - 1;
     last->wall = 1;
     t->home_low = low, t->home_high = high;
-    t->tid = (uint32_t)atf_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+    atf_store_relaxed32(&t->tid, (uint32_t)atf_call(SYS_gettid, 0, 0, 0, 0, 0, 0));
     if (fresh) {
         t->next = atf_block_first();
         while (!__atomic_compare_exchange_n(&blocks, &t->next, t, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {}
