@@ -50,7 +50,7 @@ force = KIND != "release" or not STAMP.exists() or STAMP.read_text() != KIND
 AGENT = pathlib.Path("atf/_core/agent")
 AGENT_FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O3", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-Wall", "-Wextra"]
 AGENT_FLAGS += ["-mgeneral-regs-only", "-fno-tree-loop-distribute-patterns", "-fno-stack-protector"]
-AGENT_ARCH = {"x86_64": ["-fcf-protection=none"], "aarch64": ["-mbranch-protection=none", "-mno-outline-atomics"]}  # flags of those it knows
+AGENT_ARCH = {"x86_64": ["-fcf-protection=none"], "aarch64": ["-mbranch-protection=none", "-mno-outline-atomics", "-ffixed-x18"]}  # flags of those it knows
 MACHINE = platform.machine() if sys.platform == "linux" else ""
 
 

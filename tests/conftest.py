@@ -13,7 +13,7 @@ SEGMENTS = pathlib.Path("/proc/sysvipc/shm")
 # Suites of many compiled programs and many started recorders: `make test` runs every n-th of their tests, `make stress` the others.
 SAMPLED = {
     "test_agent_attach": 2, "test_agent_behaviour": 3, "test_agent_details": 6, "test_agent_faults": 5, "test_agent_shapes": 10,
-    "test_agent_traps": 2, "test_flight_ends": 4, "test_flight_stat": 6, "test_flight_triggers": 8, "test_native_attach": 2,
+    "test_agent_traps": 2, "test_flight_ends": 4, "test_flight_stat": 6, "test_flight_triggers": 8, "test_native_aarch64": 2, "test_native_attach": 2,
     "test_native_big_programs": 6, "test_native_children": 8, "test_native_details": 7, "test_native_edges": 6, "test_native_faults": 6,
     "test_native_instrumented": 14, "test_native_processes": 6, "test_native_programs": 2, "test_native_python": 6, "test_native_record": 2,
     "test_native_slow_path": 10,

@@ -50,7 +50,7 @@ static uint32_t prepare(atf_module *m, atf_hook **list)
     atf_plan_function *functions = (atf_plan_function *)((char *)m->plan + m->plan->functions_offset) + m->at->first_function;
     if (!m->hooks) m->hooks = calloc(count ? count : 1, sizeof(atf_hook));
     else memset(m->hooks, 0, count * sizeof(atf_hook));
-    atf_arena *arena = m->hooks ? atf_arena_new(m->loaded_low, m->loaded_high, count) : NULL;
+    atf_arena *arena = m->hooks ? atf_arena_new(ATF_REACH_DATA ? m->loaded_low : m->low, ATF_REACH_DATA ? m->loaded_high : m->high, count) : NULL;
     uint8_t *led_to = arena ? atf_sweep(m, functions, count) : NULL;
     int entry_only = (m->plan->flags & ATF_PLAN_ENTRY_ONLY) || atf_shadow_stack();
     int reports = m->hooks && atf_cyg_module(m, arena, late);

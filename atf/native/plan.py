@@ -51,8 +51,8 @@ OURS = (64, 48, 24)  # bytes of each that are ours: the agent's fields begin the
 
 WAYS = ("jump", "nops", "fentry", "mcount", "cyg")  # a function's flags, bits 24 to 31
 REASONS = {
-    1: "shorter than 5 bytes up to the next code",
-    2: "a branch of its own leads into its first 5 bytes",
+    1: "shorter than its hook up to the next code",
+    2: "a branch of its own leads to where its hook would stand",
     3: "begins with an instruction that cannot be moved",
     4: "out of reach of its stub",
     5: "the function before it needs these bytes",

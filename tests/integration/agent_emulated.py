@@ -4,6 +4,7 @@ System V segments, /proc and signals are this machine's own there, so the record
 both sides read.
 """
 
+import ast
 import contextlib
 import os
 import pathlib
@@ -15,9 +16,15 @@ import agent_bench
 from agent_bench import AGENT, NEVER, Bench, Module
 
 PREFIX, QEMU, ROOT = "aarch64-linux-gnu-", "qemu-aarch64", "/usr/aarch64-linux-gnu"
-FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror"]
-FLAGS += ["-mgeneral-regs-only", "-fno-tree-loop-distribute-patterns", "-fno-stack-protector", "-mbranch-protection=none", "-mno-outline-atomics", "-DATF_DEAF_MOST=1"]
 MISSING = [tool for tool in (PREFIX + "gcc", PREFIX + "g++", PREFIX + "nm", QEMU) if not shutil.which(tool)]
+
+
+def flags():
+    """What setup.py compiles the agent with on such a machine; and that the emulator has a thread of its own."""
+    rows = (AGENT.parents[2] / "setup.py").read_text().splitlines()
+    texts = {key: [row.partition("= ")[2].partition("  #")[0] for row in rows if row.startswith(key)] for key in ("AGENT_FLAGS", "AGENT_ARCH")}
+    common = [flag for text in texts["AGENT_FLAGS"] for flag in ast.literal_eval(text)]
+    return [*common, *ast.literal_eval(texts["AGENT_ARCH"][0])["aarch64"], "-Werror", "-DATF_DEAF_MOST=1"]
 
 
 def build_agent(place):
@@ -25,7 +32,7 @@ def build_agent(place):
     sources = [path for path in [*sorted(AGENT.glob("*.c")), *sorted(AGENT.glob("aarch64/*.[cS]"))] if path.stem != "boot"]
     target = pathlib.Path(place) / "libatf_agent.so"
     link = ["-shared", "-Wl,-soname,libatf_agent.so", "-Wl,-z,nodelete", "-Wl,-z,now", "-Wl,-z,noexecstack", "-pthread", "-ldl"]
-    subprocess.run([PREFIX + "gcc", *FLAGS, *map(str, sources), "-o", str(target), *link], check=True, timeout=120)
+    subprocess.run([PREFIX + "gcc", *flags(), *map(str, sources), "-o", str(target), *link], check=True, timeout=120)
     return target
 
 

@@ -43,20 +43,29 @@ def bench(tmp_path, library):
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
-OF_C = ["recursion", "values", "longjmp_in_a_loop", "coroutines", "signals", "thread_ends", "children", "tail_calls"]
+LONG = [*C, *CXX, *SHAPES, *SHAPES_CXX]  # all that is not x86's own: make stress
+OF_C = ["values", "coroutines", "signals", "thread_ends", "children", "tail_calls"]
 OF_SHAPES = ["tree_of_returns", "tree_of_longjmps", "tree_of_faults", "tree_of_handlers", "tree_around_main", "gotos_and_blocks"]
-OF_CXX = ["throw", "noexcept", "backtrace"]
+OF_CXX = ["throw", "noexcept"]
 OF_SHAPES_CXX = ["tree_of_exceptions", "tree_of_cleanups", "coroutines20", "statics", "names_of_frames", "terminates"]
 
 
 @pytest.mark.parametrize("name", OF_C)
 def test_c(bench, name):
-    check(bench, bench.build(HEAD + C[name], flags=[PROTECTED if len(name) % 2 else BARE]))
+    ran = check(bench, bench.build(HEAD + C[name], flags=[PROTECTED if len(name) % 2 else BARE]))
+    if name == "tail_calls":
+        with ran.trace() as trace:
+            assert len(trace.events(kind="return")) == sum(ran.calls().values())
 
 
 @pytest.mark.parametrize("name", [*OF_SHAPES, *GCC])
 def test_shapes(bench, name):
     check(bench, bench.build(TREE + {**SHAPES, **GCC}[name], flags=["-rdynamic", "-Wl,-z,execstack", PROTECTED if len(name) % 2 else BARE]))
+
+
+@pytest.mark.parametrize("way", ["-pg", "-finstrument-functions", "-fpatchable-function-entry=4,2"])
+def test_compiled_for_tracing(bench, way):
+    check(bench, bench.build(TREE + SHAPES["tree_of_returns"], flags=[way]))
 
 
 @pytest.mark.parametrize("name", OF_CXX)
@@ -68,6 +77,20 @@ def test_cxx(bench, name, way):
 @pytest.mark.parametrize("name", OF_SHAPES_CXX)
 def test_shapes_cxx(bench, name):
     check(bench, bench.build(GUARDS + SHAPES_CXX[name], cxx=True, flags=["-std=c++20", "-rdynamic", PROTECTED if len(name) % 2 else BARE]))
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("way", [PROTECTED, "-mbranch-protection=pac-ret+leaf", "-O0", "-O3"])
+@pytest.mark.parametrize("name", [name for name in LONG if name not in ("flags", "vectors", "chosen_at_load", "leaves_in_the_middle")])
+def test_every_program_every_way(bench, name, way):
+    if name == "tail_calls" and way == "-O0":
+        pytest.skip("no tail calls there, and no stack that deep")
+    if name in C or name in CXX:
+        check(bench, bench.build(HEAD + {**C, **CXX}[name], cxx=name in CXX, flags=[way]))
+    elif name in SHAPES:
+        check(bench, bench.build(TREE + SHAPES[name], flags=["-rdynamic", way]))
+    else:
+        check(bench, bench.build(GUARDS + SHAPES_CXX[name], cxx=True, flags=["-std=c++20", "-rdynamic", way]))
 
 
 class Emulation(Talk):
@@ -270,6 +293,11 @@ def test_pages_that_want_landing_pads(bench):
     assert talk.over() == (0, "")
 
 
+def test_a_program_with_more_data_than_a_branch_reaches(bench):
+    source = "static char much[300 << 20];\nKEEP char *far(long n) { asm volatile(\"\"); return much + n; }\nint main(void) { *far(299 << 20) = 5; printf(\"%d\\n\", *far(299 << 20)); CALLS(far, 2); return 0; }"
+    check(bench, bench.build(HEAD + source))
+
+
 def test_a_clock_that_it_cannot_read(bench):
     """FORBIDDEN: times of another machine's counter."""
     program = bench.build("int main(void) { return 7; }")
@@ -335,3 +363,15 @@ def test_arguments_and_results(bench):
     with ran.trace() as trace:
         assert trace.check() == []
         compare(trace, {**native_values.C_SAYS, **changed})
+
+
+def test_everything_of_the_standard_library(bench):
+    """Its personality routine too: frames of it, and of what it calls, are younger than those that an exception ended."""
+    program = bench.build(HEAD + CXX["rethrow"], cxx=True, flags=[PROTECTED])
+    library = f"{agent_emulated.ROOT}/lib/libstdc++.so.6"
+    functions = {name: where for name, where in symbols(library, dynamic=True).items() if where[1] >= 16 and not name.startswith("__cxa_begin_catch")}
+    ran = bench.run(program, modules=[*bench.modules(program), Module(library, functions, 2)])
+    plain = bench.plain(program)
+    assert (ran.status, plainly(ran.out), ran.err) == (plain[0], plainly(plain[1]), plain[2])
+    calls = ran.calls()
+    assert [calls[name] for name in ("_Z3topi", "_Z6middlei", "_Z6bottomi")] == [2000, 4000, 6000] and calls["__gxx_personality_v0"] > 1000

@@ -35,6 +35,7 @@
 #define ATF_MOVED_MAX 64   /* bytes that a moved instruction and the branch behind it take at most */
 #define ATF_STUB_MOST (STUB_BODY + ATF_MOVED_MAX)
 #define ATF_REACH 0x7F00000ull /* of a branch, 128 MiB less a margin */
+#define ATF_REACH_DATA 0       /* moved instructions hold whole addresses */
 
 /* The first eight words in the order of the file format. */
 typedef struct atf_registers {

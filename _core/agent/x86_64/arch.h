@@ -24,6 +24,7 @@
 #define ATF_MOVED_MAX 80   /* bytes that moved instructions and the jump behind them take at most */
 #define ATF_STUB_MOST (STUB_BODY + 3 + ATF_MOVED_MAX)
 #define ATF_REACH 0x7FF00000ull /* of a 32-bit displacement, less a margin */
+#define ATF_REACH_DATA 1        /* stubs must be near their module's data too: moved instructions count from it */
 
 /* As hot_details.h saves them; the first eight in the order of the file format. */
 typedef struct atf_registers {
