@@ -82,7 +82,7 @@ static inline uint32_t atf_lane_borrow(const atf_lane *l)
     return ATF_NO_RING;
 }
 
-/* Drop-oldest: takes the oldest FULL ring that the drain does not hold. */
+/* Drop-oldest: takes the oldest FULL ring of the lane that the drain does not hold. */
 static inline uint32_t atf_lane_take_oldest(const atf_lane *l)
 {
     for (;;) {
@@ -94,7 +94,13 @@ static inline uint32_t atf_lane_take_oldest(const atf_lane *l)
             oldest = i;
             first = atf_load_relaxed64(&r->first_seq);
         }
-        if (oldest == ATF_NO_RING || atf_ring_take_back(atf_lane_ring(l, oldest))) return oldest;
+        if (oldest == ATF_NO_RING) return oldest;
+        atf_ring *r = atf_lane_ring(l, oldest);
+        if (!atf_ring_take_back(r)) continue;
+        if (oldest < ATF_MAX_RINGS || atf_load_relaxed64(l->borrowed) >> (oldest - ATF_MAX_RINGS) & 1) return oldest;
+        /* Since the scan the drain has read it and another lane has borrowed and filled it. That came after our bit was cleared, which
+         * the acquire of the take-back makes visible. It is that lane's, as it was. */
+        atf_ring_give_back(r);
     }
 }
 
