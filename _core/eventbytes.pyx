@@ -57,6 +57,16 @@ cdef inline uint8_t *_need(Packed *p, size_t more) except NULL:
     return p.bytes + p.used
 
 
+cdef inline void _put_big(uint8_t *at, uint64_t value, int bytes) noexcept:
+    cdef int i
+    for i in range(bytes):
+        at[i] = <uint8_t>(value >> (8 * (bytes - 1 - i)))
+
+
+cdef inline uint32_t _big32(const uint8_t *at) noexcept:
+    return <uint32_t>at[0] << 24 | <uint32_t>at[1] << 16 | <uint32_t>at[2] << 8 | at[3]
+
+
 cdef int _put(Packed *p, const uint8_t *text, size_t n) except -1:
     cdef uint8_t *at = _need(p, n + 5)
     cdef uint8_t *begin = at
@@ -69,7 +79,7 @@ cdef int _put(Packed *p, const uint8_t *text, size_t n) except -1:
         at += 2
     else:
         at[0] = 0xDB
-        at[1], at[2], at[3], at[4] = <uint8_t>(n >> 24), <uint8_t>(n >> 16), <uint8_t>(n >> 8), <uint8_t>n
+        _put_big(at + 1, n, 4)
         at += 5
     memcpy(at, text, n)
     p.used += <uint32_t>(at - begin + n)
@@ -110,12 +120,10 @@ cdef inline int _pack_field(Packed *p, int field, str text, Py_ssize_t most, uin
 
 cdef int _pack_ns(Packed *p, int field, uint64_t ns) except -1:
     cdef uint8_t *at
-    cdef int i
     _pack_short(p, atf_decision_keys[field])
     at = _need(p, 9)
     at[0] = 0xCF
-    for i in range(8):
-        at[1 + i] = <uint8_t>(ns >> (56 - 8 * i))
+    _put_big(at + 1, ns, 8)
     p.used += 9
     return 0
 
@@ -136,8 +144,7 @@ cdef int _pack_attributes(Packed *p, dict attributes, Py_ssize_t most) except -1
         _pack_text(p, item, most)
         count += 1
     p.bytes[start] = 0xDF
-    for i in range(4):
-        p.bytes[start + 1 + i] = <uint8_t>(count >> (24 - 8 * i))
+    _put_big(p.bytes + start + 1, count, 4)
     return 0
 
 
@@ -214,14 +221,14 @@ cdef const uint8_t *_read(const uint8_t *at, Span *s) noexcept:
         s.text, s.bytes = at, 0
         return at + 9
     if at[0] == 0xDF:
-        n = <uint32_t>at[1] << 24 | <uint32_t>at[2] << 16 | <uint32_t>at[3] << 8 | at[4]
+        n = _big32(at + 1)
         s.text, s.bytes = at + 5, n
         return NULL
     if at[0] == 0xD9:
         n = at[1]
         at += 2
     elif at[0] == 0xDB:
-        n = <uint32_t>at[1] << 24 | <uint32_t>at[2] << 16 | <uint32_t>at[3] << 8 | at[4]
+        n = _big32(at + 1)
         at += 5
     else:
         n = at[0] & 0x1F

@@ -156,19 +156,25 @@ cdef int64_t _length(value) except -1:
 
 
 cdef dict _attributes(value):
+    """A copy: what the caller does with its own later is not in the event."""
+    cdef dict kept
+    cdef bint exact = True
     if value is None:
         return _NOTHING
-    if not isinstance(value, Mapping):
+    if type(value) is dict:
+        kept = (<dict>value).copy()
+    elif isinstance(value, Mapping):
+        kept = dict(value)
+    else:
         raise InvalidType(f"attributes are a mapping of str to str, not {type(value).__name__}")
-    kept = dict(value)
     for key, item in kept.items():
         if type(key) is not str or type(item) is not str:
             if not isinstance(key, str):
                 raise InvalidType(f"attribute {key!r}: a key is a str, not {type(key).__name__}")
             if not isinstance(item, str):
-                raise InvalidType(f"attribute {key!r}: a value is a str, not {type(item).__name__} (str() it, so that it reads the same everywhere)")
-            return {str.__str__(k): _text(v, f"attribute {k!r}") for k, v in kept.items()}
-    return kept if kept else _NOTHING
+                raise InvalidType(f"attribute {key!r}: a value is a str, not {type(item).__name__}: str() tells how it is to be written")
+            exact = False
+    return kept if exact else {str.__str__(key): str.__str__(item) for key, item in kept.items()}
 
 
 cdef int fill(TraceEvent e, event_type, component, rationale, model_id, request_id, severity, timestamp, duration, attributes,
