@@ -193,7 +193,7 @@ cdef class Lane:
 
     def select(self, int64_t start_ns, int64_t end_ns, int min_severity, event_type=None, component=None, model_id=None, request_id=None,
                decision_chain_id=None, trace_id=None, any_request=None, event_id=None):
-        cdef Wanted wanted = Wanted(start_ns, end_ns, min_severity)
+        cdef _Wanted wanted = _Wanted(start_ns, end_ns, min_severity)
         cdef atf_copies copies
         cdef atf_decision *head
         cdef Span spans[13]
@@ -228,7 +228,7 @@ def _when(TraceEvent e):
     return e.timestamp_ns
 
 
-cdef class Wanted:
+cdef class _Wanted:
     """A filter, applied to the bytes of an event."""
     cdef int64_t start_ns, end_ns
     cdef int min_severity

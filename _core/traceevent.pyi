@@ -8,6 +8,8 @@ from atf._core.moments import Duration, Timestamp
 from atf._core.severity import Severity
 from atf._core.traceparent import TraceParent
 
+__pyx_capi__: dict[str, object]  # for the collector
+
 @final
 class TraceEvent:
     """A decision event. Immutable; equal to another when all fields are.
@@ -78,4 +80,4 @@ class TraceEvent:
     def replace(self, **changes: Any) -> TraceEvent:
         """A copy with other values; its event_id too, unless another is given."""
     def __hash__(self) -> int: ...
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
