@@ -18,6 +18,7 @@ from atf._core.eventbytes cimport (
 from atf._core.layout cimport ATF_INSTANT, ATF_NO_DETAIL, atf_detail_record
 from atf._core.recorder cimport is_recording, write_event
 from atf._core.severity import Severity
+from atf._core.traceevent import know_this_process
 from atf._core.traceevent cimport TraceEvent, fill, give_id, id_parsed, id_text, own_thread
 
 cdef extern from "format.h":
@@ -87,6 +88,7 @@ cdef class Lane:
         if made == NULL:
             raise InvalidValue(f"buffer_size {buffer_size}: there is no memory for so many events")
         self.lane = made
+        know_this_process()
 
     def __dealloc__(self):
         if self.lane != NULL:

@@ -29,7 +29,9 @@ cdef object _whole(value, what):
 
 cdef object _scaled(value, object unit, what):
     """value × unit as a whole number: value is an int, or a rational number or decimal that gives one."""
-    import decimal
+    if type(value) is int:
+        return value * unit
+    import decimal  # both are slow to import, and few need them
     import fractions
 
     if isinstance(value, (bool, float, str)) or not isinstance(value, (int, fractions.Fraction, decimal.Decimal)):

@@ -10,6 +10,9 @@ from atf._core.traceparent import TraceParent
 
 __pyx_capi__: dict[str, object]  # for the collector
 
+def know_this_process() -> None:
+    """Find out now what the first event would have to."""
+
 @final
 class TraceEvent:
     """A decision event. Immutable; equal to another when all fields are.

@@ -56,6 +56,12 @@ cdef int _know() except -1:
     return 0
 
 
+def know_this_process():
+    """Find out now what the first event would have to."""
+    if not atf_identity_known():
+        _know()
+
+
 cdef int give_id(TraceEvent e) except -1:
     if not atf_identity_known():
         _know()
@@ -205,6 +211,7 @@ def _rebuilt(state):
 
 
 @cython.final
+@cython.no_gc  # what it holds are texts, a dict of texts and a Severity: never a cycle
 @cython.freelist(64)
 cdef class TraceEvent:
     def __init__(self, event_type, component, rationale="", *, timestamp=None, duration=None, model_id="", request_id="",

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -216,6 +215,8 @@ def _whole(value: Any) -> Any:
 
 def _write(path: str, data: bytes) -> None:
     """The file is the old one or the new one, whatever happens in between."""
+    import tempfile
+
     temporary = None
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", suffix=".tmp", dir=os.path.dirname(path) or ".")

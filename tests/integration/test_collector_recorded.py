@@ -153,3 +153,19 @@ def test_a_chain_has_one_name():
     assert collector.reconstruct_decision_chain("nobody") == [] == collector.reconstruct_decision_chain(event_id="0" * 32)
     collector.record_now("only", "c", request_id="r")
     assert len(collector.reconstruct_decision_chain("r")) == 1
+
+
+def test_the_example_of_the_documentation(bench):
+    from live import ROOT
+
+    text = (ROOT / "docs/collector.md").read_text()
+    program, printed = text.split("```python\n", 1)[1].split("```\n```\n", 1)
+    ran = bench.python(program)
+    assert ran.status == 0, ran.err
+    digits = str.maketrans("123456789", "000000000")
+    seconds = [line.partition(" s ") for line in ran.out.splitlines()]
+    expected = [line.partition(" s ") for line in printed.partition("```")[0].splitlines()]
+    assert [(a.translate(digits) if more else a, more) for a, _, more in seconds] == [(a.translate(digits) if more else a, more) for a, _, more in expected]
+    assert len(chain(bench, bench.root, "r-17")) == 3
+    with atf.open(ran.path) as trace:
+        assert [event.rationale for event in decisions(trace, "r-17")][1:] == ["shortest queue", "asked for by r-17"]
