@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from atf._core.errors import AtfError, FormatError, OutputError, SegmentError, SessionError, TraceIncomplete, UsageError
+    from atf.collector import Duration, Severity, Timestamp, TraceCollector, TraceEvent, TraceEventBuilder
     from atf.session import Record, start, stop
     from atf.session import Record as record
     from atf.trace import Trace
@@ -32,6 +33,10 @@ _HOMES = {
     "traced": ("atf.tracing", "traced"),
     "open": ("atf.trace", "open_trace"),
     "Trace": ("atf.trace", "Trace"),
+    **{
+        name: ("atf.collector", name)
+        for name in ("Duration", "Severity", "Timestamp", "TraceCollector", "TraceEvent", "TraceEventBuilder")
+    },
     **{
         name: ("atf._core.errors", name)
         for name in ("AtfError", "FormatError", "OutputError", "SegmentError", "SessionError", "TraceIncomplete", "UsageError")
