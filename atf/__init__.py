@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from atf._core.errors import AtfError, FormatError, OutputError, SegmentError, SessionError, TraceIncomplete, UsageError
     from atf.durations import ms, us
+    from atf.query.difference import compare
     from atf.session import Record, start, stop
     from atf.session import Record as record
     from atf.trace import Trace
@@ -35,6 +36,7 @@ _HOMES = {
     "open": ("atf.trace", "open_trace"),
     "Trace": ("atf.trace", "Trace"),
     "Window": ("atf.windows", "Window"),
+    "compare": ("atf.query.difference", "compare"),
     "ms": ("atf.durations", "ms"),
     "us": ("atf.durations", "us"),
     **{

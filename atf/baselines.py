@@ -98,7 +98,8 @@ def difference(wanted: Shape, found: Shape, name: str) -> list[str]:
         lines.append(f"the baseline was recorded with {wanted.recorded or 'no filters'}, this with {found.recorded or 'no filters'}")
     # Long shapes are compared around the first difference only.
     near = slice(max(at - _NEAR, 0), at + 10 * _NEAR)
-    changed = list(difflib.unified_diff(*([line for line, _ in side[near]] for side in (before, after)), n=3, lineterm=""))
+    texts = [[line for line, _ in side[near]] for side in (before, after)]
+    changed = list(difflib.unified_diff(texts[0], texts[1], n=3, lineterm=""))
     body = [line for line in changed[2:] if not line.startswith("@@")]
     return [*lines, *(f"  {line}" for line in body[:_SHOWN]), *([f"  … and {len(body) - _SHOWN} lines more"] if len(body) > _SHOWN else [])]
 
