@@ -150,7 +150,15 @@ def test_a_type_that_was_not_recorded_is_not_guessed(place):
     events, _ = raising(EXCEPTION, RETURN, RETURN)
     with opened(place, events) as trace:
         assert trace.raised() == 1
-        with pytest.raises(TraceIncomplete, match="type was not recorded"):
+        for wanted in (KeyError, "KeyError"):
+            with pytest.raises(TraceIncomplete, match="type was not recorded"):
+                assert trace.raised(wanted) == 0
+
+
+def test_a_class_that_is_not_loaded_may_be_a_subclass(place):
+    with opened(place, *raising(EXCEPTION, RETURN, RETURN, type="somewhere.Else")) as trace:
+        assert trace.raised("Else") == 1 and trace.raised() == 1 and trace.raised(BaseException) == 1 and trace.raised("KeyError") == 0
+        with pytest.raises(TraceIncomplete, match="whether somewhere.Else is one"):
             assert trace.raised(KeyError) == 0
 
 
