@@ -15,10 +15,21 @@ NAMES = ("shop.tax.rate", "shop.db.get", "shop.db.put", "shop.views.item", "log.
 IDS = {name: 1 + at << 32 for at, name in enumerate(NAMES)}
 STEP_NS = 10
 
-forests = st.recursive(
-    st.builds(list), lambda below: st.lists(st.tuples(st.sampled_from(NAMES), below, st.booleans()), max_size=4), max_leaves=14
-)
-programs = st.lists(forests, min_size=1, max_size=2)
+
+
+@st.composite
+def forests(draw, most=9, names=NAMES):
+    """Lists of (name, list of the same, whether it raises): each next call is made by one of those that are open, or by nobody."""
+    roots, ways = [], []
+    for _ in range(draw(st.integers(0, most))):
+        del ways[draw(st.integers(0, len(ways))) :]
+        node = (draw(st.sampled_from(names)), [], draw(st.booleans()))
+        (ways[-1][1] if ways else roots).append(node)
+        ways.append(node)
+    return roots
+
+
+programs = st.lists(forests(), min_size=1, max_size=2)
 
 
 @dataclass(eq=False)

@@ -80,7 +80,8 @@ def test_a_span_of_ones_own_comes_before_a_function(place):
     symbols = [(100, SPAN, CALL), (110, RATE, CALL, 2), (150, RATE, RETURN, 2), (200, SPAN, RETURN)]
     with opened(place, symbols, {0: (19, {"name": "render", "attributes": {"n": 1}})}) as trace:
         assert trace.span("render").total == 100 and trace.span("render").self == 60 and trace.span("rate").total == 40
-        assert trace.calls("render") == 1  # where no function has the name
+        assert trace.calls("render") == 1 and trace.calls("*") == 1  # of spans only where no function has the name
+        assert trace.span("*") == 1 and trace.span("*").total == 100
         assert trace.span("rate", under="render") == 1 and trace.span("render", under="rate") == 0
         assert next(iter(trace.span("render"))).attributes == {"n": 1}
         with pytest.raises(AttributeError, match="p50"):
@@ -126,6 +127,16 @@ def test_exceptions_are_swallowed_or_escape(place, ends, swallowed, escaped):
         assert [one.type for one in found] == ["KeyError"] * len(found)
         assert trace.raised(LookupError) == found and trace.raised(ValueError) == 0 and trace.raised() == len(found)
         assert trace.raised("Key*") == len(found) and trace.raised("LookupError") == 0
+
+
+def test_an_exception_after_one_that_was_caught_is_another(place):
+    """get calls rate twice; both raise, and the second goes on through get."""
+    events = [
+        (100, GET, CALL, 1), (110, RATE, CALL, 2), (120, RATE, EXCEPTION, 2), (130, RATE, CALL, 2), (140, RATE, EXCEPTION, 2), (150, GET, EXCEPTION, 1),
+    ]  # fmt: skip
+    said = {at: (18, {"type": "builtins.KeyError", "message": "k"}) for at in (2, 4, 5)}
+    with opened(place, events, said) as trace:
+        assert trace.raised() == 2 and trace.raised().swallowed == 1 and trace.raised().escaped == 1
 
 
 def test_what_began_before_the_window_is_outside_of_it(place):

@@ -97,6 +97,15 @@ def test_suspended_coroutines_are_told_by_their_way(place):
         assert "  render  for 90 ns  in main" in lines  # a span around an await is open as long as its coroutine waits
 
 
+def test_a_span_around_an_await_that_is_over_is_not_open(place):
+    events = [
+        (100, ITEM, CALL, 1), (110, SPAN, CALL, 2), (120, ITEM, YIELD, 1), (130, ITEM, RESUME, 1), (140, SPAN, RETURN, 2), (150, ITEM, YIELD, 1),
+        (160, RATE, CALL, 1), (170, RATE, RETURN, 1),
+    ]  # fmt: skip
+    with opened(place, events) as trace:
+        assert "open spans:" not in told(trace) and "    suspended: shop.views.item  for 20 ns" in told(trace)
+
+
 def test_a_loop_is_one_line_and_counts_once(place):
     events = [(100, ITEM, CALL, 1)]
     for n in range(50):
