@@ -106,6 +106,7 @@ static uint64_t gone_from_rings(atf_cutter *k, const atf_slot *slot, const atf_s
     uint64_t taken = atf_load_acquire64(&slot->taken_back); /* pairs with the release in take_oldest */
     uint64_t i = taken >= ATF_MARKS ? taken - ATF_MARKS + 1 : 0, least = 0, end = first, begun = atf_load_relaxed64(&slot->begun_ticks);
     int found = begun && atf_to_ns(&k->scale, begun) >= w->start_ns; /* all of them are later */
+    if (found && atf_to_ns(&k->scale, begun) > w->end_ns) return 0;
     int inside = more;
     for (; i <= taken; i++) { /* the last is of a ring that is being taken; while none is, of one from long ago */
         const atf_mark *m = &slot->gone[i % ATF_MARKS];
