@@ -1,0 +1,234 @@
+"""The hooks around tests: where their windows begin and end, what is said when they fail, and what is kept of them."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from atf.pytest_plugin import report as reports
+from atf.pytest_plugin.keeping import Keeper, passing_directory
+from atf.pytest_plugin.modes import EXPECTED, FAILED, OFF, keeps
+from atf.pytest_plugin.options import Limits, Settings, of_marker
+from atf.pytest_plugin.recording import Recorder, plan_of
+from atf.pytest_plugin.windows import WIDE, Attempt, Fixture, Part
+
+PROPERTY = "atf_trace"
+
+
+class Tests:
+    """Registered when something is recorded in this process."""
+
+    def __init__(self, config: pytest.Config, settings: Settings, recorder: Recorder, keeper: Keeper):
+        self.config, self.settings, self.recorder, self.keeper = config, settings, recorder, keeper
+        self.asked: dict[pytest.Item, tuple[Settings, Limits]] = {}  # by markers and fixtures
+        self.attempt: Attempt | None = None
+        self.parts: list[Part] = []  # that are open, the innermost last
+        self._attempts: dict[str, int] = {}
+        self._live_fixtures: dict[Any, Fixture] = {}
+        self.fixtures: list[Fixture] = []
+        self.start = str(config.invocation_params.dir)
+
+    # ---- attempts
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        self._attempts.clear()
+        try:
+            return (yield)
+        finally:
+            if self.attempt is not None and not self.recorder.forked:  # an interrupt: nobody reported its end
+                self.attempt.outcome = FAILED
+                self.attempt.error = self.attempt.error or "interrupted"
+                self._settle(self.attempt)
+
+    def _begin(self, item: pytest.Item) -> None:
+        settings, limits = self.asked.get(item, (self.settings, Limits()))
+        recorder = self.recorder
+        if settings.mode == OFF or settings.never:
+            recorder.switch(None)
+            self.attempt = None
+            return
+        recorder.switch(plan_of(settings))
+        number = getattr(item, "execution_count", None)
+        if not isinstance(number, int) or number < 1:
+            number = self._attempts[item.nodeid] = self._attempts.get(item.nodeid, 0) + 1
+        self.parts.clear()
+        self.attempt = Attempt(item, settings, limits, number, recorder.slices.now_ns())
+        self.attempt.threads_before = frozenset(threading.enumerate())
+
+    def _phase(self, item: pytest.Item, when: str) -> Any:
+        attempt = self.attempt
+        if attempt is None or attempt.item is not item:
+            return contextlib.nullcontext()
+        part = attempt.phases[when] = Part(self.recorder.slices.now_ns, self.parts, f"pytest {when}", nodeid=item.nodeid)
+        return part
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        self._begin(item)
+        with self._phase(item, "setup"):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        with self._phase(item, "call"):
+            answer = yield
+        attempt = self.attempt
+        if attempt is not None and attempt.limits != Limits():
+            from atf.pytest_plugin.limits import check
+
+            check(attempt, self.slice_of(attempt))
+        return answer
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        with self._phase(item, "teardown"):
+            return (yield)
+
+    # ---- fixtures
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Generator[None, Any, Any]:
+        slices = self.recorder.slices
+        if slices is None or fixturedef.func.__name__ == "get_direct_param_fixture_func":  # a parameter, which pytest makes a fixture
+            return (yield)
+        fixture = Fixture(fixturedef.argname, fixturedef.scope, request.node.nodeid if self.attempt is None else self.attempt.item.nodeid)
+        part = Part(slices.now_ns, self.parts, f"fixture {fixture.name}", fixture.scope in WIDE, scope=fixture.scope)
+        fixture.setup = part
+        if fixture.scope in WIDE:
+            self.fixtures.append(fixture)
+        if self.attempt is not None:
+            self.attempt.fixtures.append(fixture)
+        try:
+            with part:
+                return (yield)
+        finally:
+            # Of the finalizers that are there now it is the last, so the first to run: before the fixture's own.
+            self._live_fixtures[fixturedef] = fixture
+            fixturedef.addfinalizer(lambda: self._fixture_ends(fixturedef, fixture))
+
+    def _fixture_ends(self, fixturedef: Any, fixture: Fixture) -> None:
+        slices = self.recorder.slices
+        if slices is None or self._live_fixtures.get(fixturedef) is not fixture:
+            return
+        wide = fixture.scope in WIDE
+        fixture.teardown = Part(slices.now_ns, self.parts, f"fixture {fixture.name} teardown", wide, scope=fixture.scope)
+        if self.attempt is not None and fixture not in self.attempt.fixtures:
+            self.attempt.fixtures.append(fixture)
+        fixture.teardown.__enter__()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[Any]) -> None:
+        fixture = self._live_fixtures.pop(fixturedef, None)
+        if fixture is not None and fixture.teardown is not None and fixture.teardown.end_ns is None:
+            fixture.teardown.__exit__(None, None, None)
+
+    # ---- reports
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        report = yield
+        attempt = self.attempt
+        if attempt is not None and attempt.item is item:
+            self._reported(attempt, report)
+        return report
+
+    def _reported(self, attempt: Attempt, report: Any) -> None:
+        if report.outcome == "failed":
+            attempt.outcome = FAILED
+            attempt.error = attempt.error or _one_line(report)
+        elif report.outcome == "skipped" and attempt.outcome == "passed":
+            attempt.outcome = EXPECTED if hasattr(report, "wasxfail") else "skipped"
+        wanted = keeps(attempt.settings.mode, attempt.outcome, attempt.number)
+        if report.when == "teardown":
+            if report.outcome == "failed":
+                self._evidence(attempt, report, wanted)
+            self._settle(attempt)
+            if attempt.kept:
+                self._property(attempt, report)
+        elif report.outcome == "failed":
+            self._evidence(attempt, report, wanted)
+
+    def _evidence(self, attempt: Attempt, report: Any, wanted: bool) -> None:
+        """A section of the report that tells of a failure now: pytest takes none later."""
+        import atf
+
+        slices, now = self.recorder.slices, self.recorder.slices.now_ns()
+        passing = None
+        try:
+            if wanted:
+                kept = self.keeper.keep(slices, attempt, now)
+                self._property(attempt, report)
+            else:
+                passing = passing_directory()
+                kept = slices.keep(f"{passing}/slice", attempt.start_ns, now)
+            parts = []
+            with atf.open(kept.path) as trace:
+                parts.append(reports.calls(trace, attempt.start_ns, now, attempt.settings.tail))
+            if wanted:
+                parts.append(reports.difference(attempt.settings, self.keeper.run.base, attempt.item.nodeid, kept.path))
+                parts.append(reports.ending(kept.path, self.start, kept.overwritten))
+            report.sections.append((reports.SECTION, "\n".join(filter(None, parts))))
+        except (atf.AtfError, OSError) as error:  # the test's own failure comes first
+            report.sections.append((reports.SECTION, f"(no trace: {error})"))
+        finally:
+            if passing is not None:
+                shutil.rmtree(passing, ignore_errors=True)
+
+    def _property(self, attempt: Attempt, report: Any) -> None:
+        """junitxml and other reporters read it from the last report of an item."""
+        where = reports.shown(attempt.kept, self.start)
+        for properties in (attempt.item.user_properties, report.user_properties):
+            properties[:] = [pair for pair in properties if pair[0] != PROPERTY] + [(PROPERTY, where)]
+
+    def _settle(self, attempt: Attempt) -> None:
+        """The attempt is over: its trace is kept whole, or nothing of it stays."""
+        self.attempt = None
+        slices = self.recorder.slices
+        if slices is None:
+            return
+        attempt.end_ns = slices.now_ns()
+        for live in attempt.live:
+            live.close()
+        if keeps(attempt.settings.mode, attempt.outcome, attempt.number):
+            try:
+                self.keeper.settle(attempt, self.keeper.keep(slices, attempt, attempt.end_ns))
+            except Exception as error:
+                self.config.issue_config_time_warning(pytest.PytestWarning(f"atf: {attempt.item.nodeid}: no trace: {error}"), 2)
+        else:
+            self.keeper.drop(attempt)
+        if self.recorder.forked:  # pytest-forked: this process ends by os._exit
+            self.recorder.end()
+
+    def slice_of(self, attempt: Attempt) -> Any:
+        """What was recorded of this attempt so far, as a live trace."""
+        from atf.pytest_plugin.live import Slice
+
+        taken = Slice(self.recorder.slices, attempt.start_ns)
+        attempt.live.append(taken)
+        return taken
+
+
+def _one_line(report: Any) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message if crash is not None else report.longrepr or "").strip().partition("\n")[0][:200]
+
+
+def ask(tests: Tests, items: list[pytest.Item]) -> None:
+    """Which items have wishes of their own, and what they are. Raises pytest.UsageError."""
+    for item in items:
+        if wishes(item):
+            tests.asked[item] = of_marker(tests.settings, item)
+
+
+def wishes(item: pytest.Item) -> bool:
+    """Whether a test has our marker, or asks for our fixture `trace` (and not for one of its own of that name)."""
+    if item.get_closest_marker("atf") is not None:
+        return True
+    if "trace" not in getattr(item, "fixturenames", ()):
+        return False
+    info = getattr(item, "_fixtureinfo", None)
+    found = info.name2fixturedefs.get("trace", ()) if info is not None else ()
+    return bool(found) and found[-1].func.__module__ == "atf.pytest_plugin"
