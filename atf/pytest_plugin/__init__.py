@@ -48,9 +48,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         session.end()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Only now is it known which tests have markers, and which modules there are."""
-    session.config.stash[KEY].collected(session)
+    """Only now is it known which tests have markers, and which modules there are. Before a worker tells its controller what it found."""
+    try:
+        session.config.stash[KEY].collected(session)
+    except pytest.UsageError as error:
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["atf_error"] = str(error)
+        raise
 
 
 @pytest.fixture

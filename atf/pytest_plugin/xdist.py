@@ -17,3 +17,9 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         node.workerinput["atf_run"] = self.session.run.id  # type: ignore[union-attr]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        told = (getattr(node, "workeroutput", None) or {}).get("atf_error")
+        if told:  # what is wrong in one worker is wrong in all
+            raise pytest.UsageError(told)
