@@ -9,7 +9,7 @@ Reading never changes a file, needs nothing of the live half, and works while th
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atf._core.errors import FormatError, UsageError
 from atf._core.layout import KINDS
@@ -21,6 +21,9 @@ from atf.trace_filters import DEEPEST, LAST_NS, glob, most, number, refuse
 from atf.trace_manifest import Function
 from atf.trace_spans import Spans, SpanTable, smallest_first
 from atf.trace_tree import TopRow, Tree, top
+
+if TYPE_CHECKING:
+    from atf.windows import Window
 
 _EVENT_FILTERS = ("function", "module", "kind", "thread", "start_ns", "end_ns", "depth", "limit")
 _SPAN_FILTERS = (
@@ -343,6 +346,12 @@ class Trace:
         Times are active times in ns. Recursion does not count twice in total_ns.
         """
         return top(self.table(), most(n), by, group)
+
+    def window(self, start_ns: int | None = None, end_ns: int | None = None) -> "Window":
+        """What began in [start_ns, end_ns), to be asserted on; see atf.windows."""
+        from atf.windows import Window
+
+        return Window(self, start_ns, end_ns)
 
 
 def open_trace(path: str | os.PathLike[str]) -> Trace:
