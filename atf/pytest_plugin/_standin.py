@@ -15,7 +15,7 @@ class Slices:
     def begin(self):
         self.dir = tempfile.mkdtemp(dir="/dev/shm")
         c = self.config
-        self.rec = atf.Record(self.dir, level=c["level"], include=[x for x in c["include"].split("\x1f") if x], exclude=[x for x in c["exclude"].split("\x1f") if x]).start()
+        self.rec = atf.Record(self.dir, level=c["level"], include=c["include"], exclude=c["exclude"]).start()
     def end(self):
         self.rec.stop()
         shutil.rmtree(self.dir)

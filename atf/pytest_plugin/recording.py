@@ -57,14 +57,12 @@ class Recorder:
             raise pytest.UsageError(f"atf cannot record here: {error}") from error
         self.slices, self.plan = slices, plan
 
-    def config(self, plan: Plan) -> dict[str, str]:
-        from atf.recording import ring_options
-
+    def config(self, plan: Plan) -> dict[str, Any]:
         return {
             "level": plan.level,
-            "include": "\x1f".join(plan.include or ()),
-            "exclude": "\x1f".join(filters.excluded(self.root, plan.include, plan.exclude)),
-            **{key: str(value) for key, value in ring_options(plan.ring, None, 0).items()},
+            "include": plan.include or (),
+            "exclude": filters.excluded(self.root, plan.include, plan.exclude),
+            "ring_size": plan.ring,
         }
 
     def end(self) -> None:
