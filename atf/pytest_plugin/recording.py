@@ -48,7 +48,7 @@ class Recorder:
         self.end()
         if plan is None:
             return
-        from atf.pytest_plugin._standin import Slices
+        from atf.slices import Slices
 
         slices = Slices(None, self.config(plan))
         try:
