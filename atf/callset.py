@@ -39,9 +39,10 @@ class Call(Span):
 class CallSet(Count):
     """Calls in order of time. Compares as an int; iterates over Call objects. seen: what was found, also where records are missing."""
 
-    def __init__(self, window: Window, rows: Any, pattern: str, under: str | None, missing: str | None) -> None:
+    def __init__(self, window: Window, rows: Any, pattern: str, under: str | None, missing: str | None, fits: Any = None) -> None:
         super().__init__(len(rows), missing)
         self._window, self._rows, self._pattern, self._under = window, rows, pattern, under
+        self._fits = window.rows.fits(pattern) if fits is None else fits
         self.at_least = under is None  # a lost call may have been the one that was between
 
     @property

@@ -26,6 +26,16 @@ def lost_in(trace: Trace, start_ns: int, end_ns: int) -> str | None:
     return None
 
 
+def details_lost(trace: Trace) -> str | None:
+    """Whether arguments, messages or attributes were lost, as far as the manifests say."""
+    for process in trace.processes:
+        for thread in process.threads:
+            number = process.manifest.threads.get(thread.number, {}).get("details_lost")
+            if isinstance(number, int) and number > 0:
+                return f"{number} details (arguments, attributes, messages) of thread {thread.name!r} were lost; a larger ring_size keeps more"
+    return None
+
+
 def _of_process(process: Process, end_ns: int) -> str | None:
     who = f"process {process.pid}"
     status = process.status

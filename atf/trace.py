@@ -9,21 +9,19 @@ Reading never changes a file, needs nothing of the live half, and works while th
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atf._core.errors import FormatError, UsageError
 from atf._core.layout import KINDS
 from atf._core.merge import IdSet, distinct_functions
 from atf._core.spans import STATUS
+from atf.trace_assertions import Assertions
 from atf.trace_events import Events
 from atf.trace_files import Process, Thread, find_session
 from atf.trace_filters import DEEPEST, LAST_NS, glob, most, number, refuse
 from atf.trace_manifest import Function
 from atf.trace_spans import Spans, SpanTable, smallest_first
 from atf.trace_tree import TopRow, Tree, top
-
-if TYPE_CHECKING:
-    from atf.windows import Window
 
 _EVENT_FILTERS = ("function", "module", "kind", "thread", "start_ns", "end_ns", "depth", "limit")
 _SPAN_FILTERS = (
@@ -49,7 +47,7 @@ class Functions(Mapping[Any, Function]):
         return len(self._named)
 
 
-class Trace:
+class Trace(Assertions):
     """A recording of one or more processes. See :func:`open_trace`."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -346,12 +344,6 @@ class Trace:
         Times are active times in ns. Recursion does not count twice in total_ns.
         """
         return top(self.table(), most(n), by, group)
-
-    def window(self, start_ns: int | None = None, end_ns: int | None = None) -> "Window":
-        """What began in [start_ns, end_ns), to be asserted on; see atf.windows."""
-        from atf.windows import Window
-
-        return Window(self, start_ns, end_ns)
 
 
 def open_trace(path: str | os.PathLike[str]) -> Trace:

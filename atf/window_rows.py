@@ -45,7 +45,7 @@ class Rows:
         self._inside = inside
         rows = numpy.flatnonzero(inside)
         self.rows = rows[numpy.argsort(c.start_ns[rows], kind="stable")]
-        self._fits: dict[str, Any] = {}
+        self._fits: dict[tuple[str, bool], Any] = {}
 
     def threads(self) -> Iterator[tuple[Any, int, int]]:
         """(thread, its first row, the row behind its last)."""
@@ -70,16 +70,18 @@ class Rows:
     def function(self, row: int) -> Function:
         return self.table.functions[int(self.table.columns.function[row])]
 
-    def fits(self, pattern: str) -> Any:
-        """Which functions of the table a pattern means (bool): those of its name; where there are none, the program's own spans."""
+    def fits(self, pattern: str, own: bool = False) -> Any:
+        """Which functions of the table a pattern means (bool): those of its name; where there are none, the program's own spans. own: the
+        other way round.
+        """
         import numpy
 
-        found = self._fits.get(pattern)
+        found = self._fits.get((pattern, own))
         if found is None:
             by_name, functions = glob("pattern", pattern), self.table.functions
             of_name = numpy.array([by_name(f.name) or by_name(f.qualified) for f in functions], dtype=bool)
-            real = of_name & numpy.array([f.id >> 32 != 0 for f in functions], dtype=bool)
-            found = self._fits[pattern] = real if real.any() else of_name
+            first = of_name & numpy.array([(f.id >> 32 == 0) == own for f in functions], dtype=bool)
+            found = self._fits[pattern, own] = first if first.any() else of_name
         return found
 
     def of(self, fits: Any) -> Any:

@@ -14,13 +14,19 @@ filters left functions out, raises TraceIncomplete; a claim that does not hold r
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from atf import call_lines, completeness
 from atf._core.errors import TraceIncomplete, UsageError
+from atf.baselines import same_shape
 from atf.callset import Call, CallSet
+from atf.durations import Timed
+from atf.event_set import EventSet
 from atf.left_out import left_out
 from atf.order import Order, fail_never
+from atf.raised import Raised, raised
 from atf.trace_filters import LAST_NS, number
 from atf.window_rows import Rows
 
@@ -35,8 +41,11 @@ _AROUND = 12  # calls that are shown where none are in question
 class Window:
     """What began in [start_ns, end_ns) of a trace (CLOCK_BOOTTIME nanoseconds); None: from its begin, to its end.
 
-    Reads when it is first asked, and again after `trace.refresh()` has found more.
+    Reads when it is first asked, and again after `trace.refresh()` has found more. baselines: the directory that relative paths of
+    baselines are below; None: the current one.
     """
+
+    baselines: str | os.PathLike[str] | None = None
 
     def __init__(self, trace: Trace, start_ns: int | None = None, end_ns: int | None = None) -> None:
         self.trace = trace
@@ -68,19 +77,27 @@ class Window:
             found = bool(rows.fits(pattern).any())
             for process in self.trace.processes:
                 if (why := left_out(process, pattern, found)) is not None:
-                    return f"{pattern!r}: {why}"
+                    near = [] if found else self._near(pattern)
+                    nearest = f"; of what was recorded, nearest: {', '.join(near)}" if near else ""
+                    return f"{pattern!r}: {why}{nearest}"
         return None
 
     def nearest(self, pattern: str) -> str:
         """A sentence about a name that no function of the trace has: which names are like it."""
+        near = self._near(pattern)
+        if near:
+            return f"no function of the trace is named {pattern!r}; nearest: {', '.join(near)}"
+        number = len(self.rows.table.functions)
+        return f"no function of the trace is named {pattern!r}, or like it ({number} function{'s were' if number != 1 else ' was'} recorded)"
+
+    def _near(self, pattern: str) -> list[str]:
+        """At most three names of functions that are like a pattern, as a whole or in their last part."""
         names = self.rows.names()
-        near = difflib.get_close_matches(pattern, names, 3, 0.6)
+        near = difflib.get_close_matches(pattern, names, 3, 0.75)
         if not near:
             ends = {name.rpartition(".")[2]: name for name in names}
             near = [ends[end] for end in difflib.get_close_matches(pattern.rpartition(".")[2], list(ends), 3, 0.75)]
-        if near:
-            return f"no function of the trace is named {pattern!r}; nearest: {', '.join(near)}"
-        return f"no function of the trace is named {pattern!r}, or like it ({len(names)} functions were recorded)"
+        return near
 
     def around(self) -> list[str]:
         """Lines of the window's last calls, for where no call is in question."""
@@ -99,6 +116,33 @@ class Window:
         if under is not None:
             found = found[rows.nearest_above(found, rows.fits(under)) >= 0]
         return CallSet(self, found, pattern, under, self.missing(pattern, *([under] if under is not None else [])))
+
+    def span(self, pattern: str, under: str | None = None) -> Timed:
+        """The program's own spans of a name and their times; where there are none of the name, the calls of functions of that name."""
+        rows = self.rows
+        fits = rows.fits(pattern, own=True)
+        found = rows.of(fits)
+        if under is not None:
+            found = found[rows.nearest_above(found, rows.fits(under)) >= 0]
+        own = any(fits[i] and f.id >> 32 == 0 for i, f in enumerate(rows.table.functions))
+        asked = [*([] if own else [pattern]), *([under] if under is not None else [])]
+        return Timed(self, found, pattern, under, self.missing(*asked), fits)
+
+    def raised(self, wanted: type[BaseException] | str | None = None) -> Raised:
+        """Exceptions of a class or its subclasses, or of a pattern of the name, or all; `.swallowed` and `.escaped` are parts of them.
+
+        Seen is what left a recorded function: not what was caught where it was raised.
+        """
+        return raised(self, wanted)
+
+    def event(self, name: str, /, **attributes: Any) -> EventSet:
+        """The program's own events of a name (a pattern) that have these attributes, and others."""
+        missing = self.lost
+        if missing is None and attributes:
+            missing = completeness.details_lost(self.trace)
+        return EventSet(self, name, attributes, missing)
+
+    decision = event
 
     def call(self, pattern: str, under: str | None = None) -> Call:
         """The one call that fits. AssertionError when there is none, or more than one."""
@@ -125,6 +169,15 @@ class Window:
         missing = self.missing(*patterns)
         if missing is not None:
             raise TraceIncomplete(f"nothing shows that {', '.join(map(repr, patterns))} was never called: {missing}")
+
+    def same_shape_as(self, path: str | os.PathLike[str], ignore: Iterable[str] = (), update: bool | None = None) -> None:
+        """Asserts that the calls of the window are those of a baseline: the same functions below the same callers in the same order.
+
+        path: a text file that this writes, or the directory of a recording; relative to `baselines`. ignore: patterns of functions left
+        out with all that they call. update: write the file instead; None: when the environment says ATF_UPDATE=1. UsageError: there
+        is no such file. FormatError: it is no baseline, or one of another version.
+        """
+        same_shape(self, path, ignore, update)
 
     def __repr__(self) -> str:
         return f"<window of {self.trace.path}: {len(self.rows.rows)} calls>"
