@@ -5,6 +5,7 @@ Without the flag this module is all that is imported.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if hasattr(session.config, "workeroutput"):
             session.config.workeroutput["atf_error"] = str(error)
         raise
+
+
+def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
+    """Assertions on traces show the calls in question."""
+    if "atf.count" not in sys.modules:
+        return None
+    from atf.assertrepr import pytest_assertrepr_compare as compare
+
+    return compare(config, op, left, right)
 
 
 @pytest.fixture

@@ -20,19 +20,13 @@ MACHINERY = (
 
 def excluded(root: str, include: tuple[str, ...] | None, exclude: tuple[str, ...]) -> tuple[str, ...]:
     """What the recorder leaves out. Without include: the standard library and whatever is installed, but what lies below root."""
-    if include is not None:
-        return (*_machinery(include), *exclude)
+    if include is not None:  # what runs tests may be asked for too, by its name
+        return (*(name for name in MACHINERY if any(matches(pattern, name) for pattern in include if pattern.startswith("*"))), *exclude)
     own = _names(root) | _names(os.path.join(root, "src")) | _names(os.path.join(root, "lib"))
     others = set(sys.stdlib_module_names)
     for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         others |= _names(place)
     return (*MACHINERY, *sorted(others - own - {"__main__"}), *exclude)
-
-
-def _machinery(include: tuple[str, ...]) -> tuple[str, ...]:
-    """Without what was asked for by its name: pytest's own developers may record pytest."""
-    heads = {pattern.split(".")[0] for pattern in include}
-    return tuple(name for name in MACHINERY if name.split(".")[0] not in heads)
 
 
 def _names(directory: str) -> set[str]:

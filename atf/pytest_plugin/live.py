@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Slice:
     """Events from a moment on, read again when a question goes beyond what was read."""
 
-    def __init__(self, slices: Any, start_ns: int):
-        self._slices, self.start_ns = slices, start_ns
+    def __init__(self, slices: Any, start_ns: int, baselines: str):
+        self._slices, self.start_ns, self.baselines = slices, start_ns, baselines
         self._cuts: list[tuple[int, str, Any]] = []  # until when, directory, Trace
 
     def now_ns(self) -> int:
@@ -64,7 +64,9 @@ class LiveWindow:
         if self.start_ns is None:
             raise pytest.UsageError("trace.window() is a context manager: `with trace.window() as w:`, then ask w")
         end_ns = self.end_ns if self.end_ns is not None else self._slice.now_ns()
-        return Window(self._slice.until(end_ns), self.start_ns, end_ns)
+        window = Window(self._slice.until(end_ns), self.start_ns, end_ns)
+        window.baselines = self._slice.baselines
+        return window
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

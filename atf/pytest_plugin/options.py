@@ -62,6 +62,7 @@ def add(parser: pytest.Parser) -> None:
     says = "; ".join(f"{mode}: {meaning}" for mode, meaning in MODES.items())
     group.addoption("--atf", *spelled, action=_Mode, nargs=0, dest="atf_mode", default=None, help=f"record the tests. {says}")
     group.addoption("--no-atf", action="store_true", dest="atf_never", default=False, help="record nothing, markers or not")
+    group.addoption("--atf-update", action="store_true", dest="atf_update", default=False, help="write the baselines that tests compare with")
     parser.addini("atf_mode", "as --atf=MODE", default=None)
     for name, (kind, default, metavar, text) in OPTIONS.items():
         action = "append" if kind == "args" else "store"

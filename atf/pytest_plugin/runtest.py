@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import threading
 from collections.abc import Generator
@@ -10,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from atf._core.errors import AtfError
 from atf.pytest_plugin import report as reports
 from atf.pytest_plugin.keeping import Keeper, passing_directory
 from atf.pytest_plugin.modes import EXPECTED, FAILED, OFF, keeps
 from atf.pytest_plugin.options import Limits, Settings, of_marker
 from atf.pytest_plugin.recording import Recorder, plan_of
 from atf.pytest_plugin.windows import WIDE, Attempt, Fixture, Part
+from atf.trace import open_trace
+from atf.tracing import event
 
 PROPERTY = "atf_trace"
 
@@ -127,6 +131,16 @@ class Tests:
             fixture.teardown.__exit__(None, None, None)
 
     # ---- reports
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """pytest-forked makes such a report of a child that died: its rings are still there."""
+        if report.when == "???" and report.outcome != "passed":
+            from atf.pytest_plugin.salvaging import rescue_child
+
+            text = rescue_child(self.keeper.run, self.settings, self.start, report.nodeid, str(report.longrepr))
+            if text:
+                report.sections.append((reports.SECTION, text))
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
         report = yield
@@ -153,29 +167,32 @@ class Tests:
 
     def _evidence(self, attempt: Attempt, report: Any, wanted: bool) -> None:
         """A section of the report that tells of a failure now: pytest takes none later."""
-        import atf
+        try:
+            text, _ = self._told(attempt, self.recorder.slices.now_ns(), wanted)
+        except (AtfError, OSError) as error:  # the test's own failure comes first
+            text = f"(no trace: {error})"
+        report.sections.append((reports.SECTION, text))
+        if attempt.kept:
+            self._property(attempt, report)
 
-        slices, now = self.recorder.slices, self.recorder.slices.now_ns()
-        passing = None
+    def _told(self, attempt: Attempt, now_ns: int, wanted: bool) -> tuple[str, Any]:
+        """The text about an attempt until now, from a trace that is kept if wanted, and Kept."""
+        slices, passing = self.recorder.slices, ""
         try:
             if wanted:
-                kept = self.keeper.keep(slices, attempt, now)
-                self._property(attempt, report)
+                kept = self.keeper.keep(slices, attempt, now_ns)
             else:
                 passing = passing_directory()
-                kept = slices.keep(f"{passing}/slice", attempt.start_ns, now)
-            parts = []
-            with atf.open(kept.path) as trace:
-                parts.append(reports.calls(trace, attempt.start_ns, now, attempt.settings.tail))
+                kept = slices.keep(f"{passing}/slice", attempt.start_ns, now_ns)
+            with open_trace(kept.path) as trace:
+                parts = [reports.calls(trace, attempt.start_ns, now_ns, attempt.settings.tail)]
             if wanted:
                 parts.append(reports.difference(attempt.settings, self.keeper.run.base, attempt.item.nodeid, kept.path))
                 parts.append(reports.ending(kept.path, self.start, kept.overwritten))
-            report.sections.append((reports.SECTION, "\n".join(filter(None, parts))))
-        except (atf.AtfError, OSError) as error:  # the test's own failure comes first
-            report.sections.append((reports.SECTION, f"(no trace: {error})"))
         finally:
-            if passing is not None:
+            if passing:
                 shutil.rmtree(passing, ignore_errors=True)
+        return "\n".join(filter(None, parts)), kept
 
     def _property(self, attempt: Attempt, report: Any) -> None:
         """junitxml and other reporters read it from the last report of an item."""
@@ -202,11 +219,30 @@ class Tests:
         if self.recorder.forked:  # pytest-forked: this process ends by os._exit
             self.recorder.end()
 
+    def last_words(self, why: str, keep: bool = True) -> str:
+        """What the test that runs did last, told from another thread; kept as a failure's trace when this process is about to end."""
+        attempt, slices = self.attempt, self.recorder.slices
+        if attempt is None or slices is None:
+            return ""
+        nodeid = attempt.item.nodeid
+        event("timeout", test=nodeid, after=why)  # the trace goes on until now, and so do the calls that are open in it
+        now = slices.now_ns()
+        if keep:
+            attempt.outcome, attempt.error = FAILED, attempt.error or why
+        wanted = keep and keeps(attempt.settings.mode, FAILED, attempt.number)
+        try:
+            text, kept = self._told(attempt, now, wanted)
+            if wanted:
+                self.keeper.settle(attempt, kept)
+        except Exception as error:
+            text = f"(no trace: {error})"
+        return f"\n------ atf: {nodeid}: {why}; its last calls ------\n{text}\n\n"
+
     def slice_of(self, attempt: Attempt) -> Any:
         """What was recorded of this attempt so far, as a live trace."""
         from atf.pytest_plugin.live import Slice
 
-        taken = Slice(self.recorder.slices, attempt.start_ns)
+        taken = Slice(self.recorder.slices, attempt.start_ns, os.path.dirname(attempt.item.path))
         attempt.live.append(taken)
         return taken
 

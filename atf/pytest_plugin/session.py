@@ -54,6 +54,8 @@ class Session:
         return self._recorder
 
     def configure(self) -> None:
+        if getattr(self.config.option, "atf_update", False):
+            os.environ["ATF_UPDATE"] = "1"
         if self.settings.never:
             return
         if self.controller or self.settings.mode != OFF:
@@ -76,6 +78,7 @@ class Session:
             self.config.pluginmanager.register(Summary(self), "atf-summary")
 
     def _record_tests(self) -> None:
+        from atf.pytest_plugin.hang import Hangs
         from atf.pytest_plugin.keeping import Keeper
         from atf.pytest_plugin.runtest import Tests
 
@@ -84,6 +87,7 @@ class Session:
         assert self.run is not None
         self.tests = Tests(self.config, self.settings, self.recorder, Keeper(self.config, self.run, self.settings.max_files))
         self.config.pluginmanager.register(self.tests, "atf-tests")
+        self.config.pluginmanager.register(Hangs(self.tests, bool(self.run.worker)), "atf-hangs")
 
     def collected(self, session: pytest.Session) -> None:
         """Markers and globs can be judged now."""

@@ -58,7 +58,7 @@ class Controller:
         assert run is not None
         run.worker = name
         path = run.place(crashitem, 1)
-        text = rescue(self.session, pid, path, {"nodeid": crashitem, "outcome": "crashed", "error": str(report.longrepr), "worker": name})
+        text = self._rescue(pid, path, {"nodeid": crashitem, "outcome": "crashed", "error": str(report.longrepr), "worker": name})
         if text:
             report.sections.append((reports.SECTION, text))
 
@@ -68,9 +68,13 @@ class Controller:
         assert run is not None
         for name, pid in list(self.pids.items()):
             note = {"nodeid": "", "outcome": "interrupted", "error": "interrupted", "worker": name}
-            text = rescue(self.session, pid, os.path.join(run.directory, name, "interrupted"), note)
+            text = self._rescue(pid, os.path.join(run.directory, name, "interrupted"), note)
             if text:
                 self._interrupted.append((name, text))
+
+    def _rescue(self, pid: int, path: str, note: dict[str, Any]) -> str:
+        assert self.session.run is not None
+        return rescue(self.session.run, self.session.settings, str(self.session.config.invocation_params.dir), pid, path, note)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         for name, text in self._interrupted:
@@ -82,7 +86,7 @@ class Controller:
         for name, pid in self._crashed.items():
             run = self.session.run
             assert run is not None
-            rescue(self.session, pid, os.path.join(run.directory, name, "crashed"), {"nodeid": "", "outcome": "crashed", "error": "outside of tests", "worker": name})
+            self._rescue(pid, os.path.join(run.directory, name, "crashed"), {"nodeid": "", "outcome": "crashed", "error": "outside of tests", "worker": name})
         self._crashed.clear()
 
 
