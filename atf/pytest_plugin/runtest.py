@@ -18,8 +18,7 @@ from atf.pytest_plugin.modes import EXPECTED, FAILED, OFF, keeps
 from atf.pytest_plugin.options import Limits, Settings, of_marker
 from atf.pytest_plugin.recording import Recorder, plan_of
 from atf.pytest_plugin.windows import WIDE, Attempt, Fixture, Part
-from atf.trace import open_trace
-from atf.tracing import event
+from atf.tracing import event, span
 
 PROPERTY = "atf_trace"
 
@@ -68,7 +67,7 @@ class Tests:
         attempt = self.attempt
         if attempt is None or attempt.item is not item:
             return contextlib.nullcontext()
-        part = attempt.phases[when] = Part(self.recorder.slices.now_ns, self.parts, f"pytest {when}", nodeid=item.nodeid)
+        part = attempt.phases[when] = Part(self.recorder.slices.now_ns, self.parts, span(f"pytest {when}", nodeid=item.nodeid))
         return part
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -100,7 +99,7 @@ class Tests:
         if slices is None or fixturedef.func.__name__ == "get_direct_param_fixture_func":  # a parameter, which pytest makes a fixture
             return (yield)
         fixture = Fixture(fixturedef.argname, fixturedef.scope, request.node.nodeid if self.attempt is None else self.attempt.item.nodeid)
-        part = Part(slices.now_ns, self.parts, f"fixture {fixture.name}", fixture.scope in WIDE, scope=fixture.scope)
+        part = Part(slices.now_ns, self.parts, span(f"fixture {fixture.name}", scope=fixture.scope), fixture.scope in WIDE)
         fixture.setup = part
         if fixture.scope in WIDE:
             self.fixtures.append(fixture)
@@ -118,8 +117,8 @@ class Tests:
         slices = self.recorder.slices
         if slices is None or self._live_fixtures.get(fixturedef) is not fixture:
             return
-        wide = fixture.scope in WIDE
-        fixture.teardown = Part(slices.now_ns, self.parts, f"fixture {fixture.name} teardown", wide, scope=fixture.scope)
+        fixture.teardown = Part(slices.now_ns, self.parts, None, fixture.scope in WIDE)
+        event(f"fixture {fixture.name} teardown", scope=fixture.scope)
         if self.attempt is not None and fixture not in self.attempt.fixtures:
             self.attempt.fixtures.append(fixture)
         fixture.teardown.__enter__()
@@ -177,6 +176,8 @@ class Tests:
 
     def _told(self, attempt: Attempt, now_ns: int, wanted: bool) -> tuple[str, Any]:
         """The text about an attempt until now, from a trace that is kept if wanted, and Kept."""
+        from atf.trace import open_trace
+
         slices, passing = self.recorder.slices, ""
         try:
             if wanted:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from atf.tracing import span
-
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -17,27 +15,29 @@ WIDE = ("class", "module", "package", "session")
 
 
 class Part:
-    """A phase of a test, or a fixture's setup or teardown: ``with Part(now, "fixture db", scope="session"):``.
+    """A phase of a test, or a fixture's setup or teardown: ``with Part(now, stack, span("fixture db")):``.
 
     shared_ns: how much of it went to fixtures that serve other tests too. Not counted twice when they nest.
+    span: None where nobody tells what exception ends the part; a span would say that none did.
     """
 
-    __slots__ = ("_now", "_span", "_stack", "end_ns", "name", "shared_ns", "start_ns", "wide")
+    __slots__ = ("_now", "_span", "_stack", "end_ns", "shared_ns", "start_ns", "wide")
 
-    def __init__(self, now: Any, stack: list[Part], name: str, wide: bool = False, **attributes: Any):
-        self._now, self._stack, self.name, self.wide = now, stack, name, wide
-        self._span = span(name, **attributes)
+    def __init__(self, now: Any, stack: list[Part], span: Any = None, wide: bool = False):
+        self._now, self._stack, self._span, self.wide = now, stack, span, wide
         self.start_ns = self.shared_ns = 0
         self.end_ns: int | None = None
 
     def __enter__(self) -> Part:
         self._stack.append(self)
         self.start_ns = self._now()
-        self._span.__enter__()
+        if self._span is not None:
+            self._span.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        self._span.__exit__(kind, value, traceback)
+        if self._span is not None:
+            self._span.__exit__(kind, value, traceback)
         self.end_ns = self._now()
         while self._stack and self._stack.pop() is not self:  # a part within that nobody ended ends with this one
             pass
