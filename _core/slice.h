@@ -60,7 +60,12 @@ void atf_cut_free(atf_cut *cut);
 /* Makes `dir` with the threads' directories and files, and manifest.json last. 0, or an errno. *bytes: of all files. */
 int atf_cut_write(const atf_cut *cut, const char *dir, const void *manifest, uint64_t manifest_bytes, uint64_t *bytes);
 
-/* ---- between slice.c and slice_files.c */
+/* ---- between slice.c, slice_rings.c and slice_files.c */
+typedef struct atf_stretch {
+    uint64_t start_ns, end_ns; /* both included */
+    uint64_t last_ns;          /* not 0: start_ns is not known before the newest record is */
+} atf_stretch;
+
 /* Records that follow each other, in ticks, as they were copied out of one ring. */
 typedef struct atf_run {
     struct atf_run *next; /* the newer one */
@@ -72,6 +77,14 @@ typedef struct atf_detail_run {
     uint64_t first, n, bytes;
     uint8_t records[];
 } atf_detail_run;
+
+atf_run *atf_cut_run(const atf_event *events, uint64_t first, uint64_t n); /* NULL: no memory */
+/* Copies the records of a slot's thread out of its rings, oldest first in *runs. Returns the number of its first record that still
+ * stands there, when the stretch may reach farther back, else 0. */
+uint64_t atf_cut_events(atf_cutter *k, atf_cut *cut, atf_slot *slot, uint32_t number, atf_stretch *w, atf_run **runs);
+/* The details with the numbers [least, most], as far as they are there. */
+void atf_cut_details(atf_cutter *k, atf_cut *cut, atf_slot *slot, uint32_t number, uint64_t least, uint64_t most, atf_detail_run **runs);
+uint64_t atf_cut_newest_ns(atf_cutter *k, atf_slot *slot); /* the time of its newest record, 0: it has none */
 
 /* Joins what was copied of a thread to its files. 0 or -1. */
 int atf_cut_join(atf_cutter *k, atf_cut *cut, atf_cut_thread *t, const atf_run *runs, const atf_detail_run *details, uint64_t gap_ns);

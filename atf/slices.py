@@ -208,7 +208,7 @@ def _find(pid: int) -> dict[str, Any]:
     """What a process that records into rings announced of itself; the newest, if a pid was used again."""
     known = []
     for one in runtime.sessions():
-        for values in one["processes"] if one["config"].get("rings") == "1" else ():
+        for values in one["processes"] if runtime.rings_only(one) else ():
             if values.get("pid") == str(pid) and values.get("segments", "").count(",") == 2:
                 known.append({**values, "session": one["config"], "place": one["path"]})
     if not known:

@@ -23,7 +23,7 @@ AT_REST |= {"index_build", "index_write", "index_marks", "index_walk"}
 LIVE = {"segment", "ring", "lane", "control", "registry", "recorder", "producer", "writer", "drain", "vm"}
 LIVE |= {"metrics", "flight", "history", "policy", "windows", "turns", "msgpack_peek", "asked", "pressure", "cells", "detail"}
 LIVE |= {"parts", "progress", "rows"}
-LIVE |= {"slicer", "slice", "slice_clock", "slice_files"}
+LIVE |= {"slicer", "slice", "slice_clock", "slice_rings", "slice_files", "recycle"}
 LIVE |= {"engine", "links", "output", "shm", "source", "timescale", "agent", "bench", "heartbeat", "names", "segments", "joint"}
 # From the bottom up: a room imports from its own level and from those before it.
 LEVELS = [{"atf._core"}, {"atf.errors", "atf.config"}, {"atf"}, {"atf.query"}, {"atf.cli", "atf.pytest_plugin", "atf.__main__"}]
