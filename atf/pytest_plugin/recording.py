@@ -32,16 +32,16 @@ class Recorder:
         self.root = root
         self.plan: Plan | None = None
         self.slices: Any = None
-        self._pid = os.getpid()
+        self._origin = self._pid = os.getpid()
 
     @property
     def forked(self) -> bool:
-        """Whether this is a child of the process that began."""
-        return os.getpid() != self._pid
+        """Whether this is a child of the process that the run began in."""
+        return os.getpid() != self._origin
 
     def switch(self, plan: Plan | None) -> None:
         """Record by this plan from now on. Raises pytest.UsageError when that cannot be."""
-        if self.forked:
+        if os.getpid() != self._pid:
             self._pid, self.slices, self.plan = os.getpid(), None, None  # what there was is the parent's
         if plan == self.plan:
             return

@@ -78,8 +78,10 @@ class Tests:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        with self._phase(item, "call"):
+        with self._phase(item, "call") as part:
             answer = yield
+            if part is not None:
+                part.hidden = _hidden(item)
         attempt = self.attempt
         if attempt is not None and attempt.limits != Limits():
             from atf.pytest_plugin.limits import check
@@ -251,6 +253,13 @@ class Tests:
 def _one_line(report: Any) -> str:
     crash = getattr(report.longrepr, "reprcrash", None)
     return str(crash.message if crash is not None else report.longrepr or "").strip().partition("\n")[0][:200]
+
+
+def _hidden(item: pytest.Item) -> BaseException | None:
+    """What a unittest.TestCase raised: unittest catches it, and pytest takes it from here for its report."""
+    found = getattr(item, "_excinfo", None)
+    value = getattr(found[0], "value", None) if isinstance(found, list) and found else None
+    return value if isinstance(value, BaseException) else None
 
 
 def ask(tests: Tests, items: list[pytest.Item]) -> None:

@@ -21,12 +21,13 @@ class Part:
     span: None where nobody tells what exception ends the part; a span would say that none did.
     """
 
-    __slots__ = ("_now", "_span", "_stack", "end_ns", "shared_ns", "start_ns", "wide")
+    __slots__ = ("_now", "_span", "_stack", "end_ns", "hidden", "shared_ns", "start_ns", "wide")
 
     def __init__(self, now: Any, stack: list[Part], span: Any = None, wide: bool = False):
         self._now, self._stack, self._span, self.wide = now, stack, span, wide
         self.start_ns = self.shared_ns = 0
         self.end_ns: int | None = None
+        self.hidden: BaseException | None = None  # that ends the part although nothing raises it there
 
     def __enter__(self) -> Part:
         self._stack.append(self)
@@ -36,6 +37,8 @@ class Part:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        if kind is None and self.hidden is not None:
+            kind, value = type(self.hidden), self.hidden
         if self._span is not None:
             self._span.__exit__(kind, value, traceback)
         self.end_ns = self._now()
