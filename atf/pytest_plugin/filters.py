@@ -14,7 +14,8 @@ import pytest
 # What runs tests is not what is tested. Their frames stand between a test and its fixtures everywhere.
 MACHINERY = (
     *("pytest", "_pytest", "pluggy", "iniconfig", "py", "xdist", "execnet", "pytest_*", "_hypothesis_pytestplugin", "anyio.pytest_plugin"),
-    *("__main__", "__channelexec__", "coverage", "importlib", "_frozen_importlib", "_frozen_importlib_external", "namedtuple_*", "hypothesis_temporary_module_*"),
+    *("__main__", "__channelexec__", "coverage", "importlib", "_frozen_importlib", "_frozen_importlib_external"),
+    *("namedtuple_*", "hypothesis_temporary_module_*"),  # made by exec, under names of their own
 )
 
 

@@ -39,13 +39,14 @@ class Hangs:
             timer.cancel()
             timer.join()
 
-        item.cancel_timeout = cancel  # type: ignore[attr-defined]  # where pytest-timeout looks for it
+        item.cancel_timeout = cancel  # type: ignore[attr-defined] # where pytest-timeout looks for it
         timer.start()
         return True
 
     def _expired(self, item: pytest.Item, settings: Any) -> None:
-        import pytest_timeout  # type: ignore[import-not-found]
+        from importlib import import_module
 
+        pytest_timeout: Any = import_module("pytest_timeout")
         if settings.disable_debugger_detection or not pytest_timeout.is_debugging():
             why = f"no end within {settings.timeout:g} s"
             if self.worker:  # no terminal here; the controller reads the rings, so they stay

@@ -161,8 +161,8 @@ def of_marker(settings: Settings, item: pytest.Item) -> tuple[Settings, Limits]:
         if unknown := [name for name in mark.kwargs if name not in MARKER_NAMES]:
             raise pytest.UsageError(f"{where}: there is no argument {unknown[0]!r}; there are {', '.join(MARKER_NAMES)}")
         given.update(mark.kwargs)
-    checks = {"mode": _mode, "include": _globs, "exclude": _globs, "level": _level, "ring": _ring, "tail": _number}
-    changes = {name: check(given[name], f"{where}({name}=)") for name, check in checks.items() if name in given}
+    checks: dict[str, Any] = {"mode": _mode, "include": _globs, "exclude": _globs, "level": _level, "ring": _ring, "tail": _number}
+    changes: dict[str, Any] = {name: check(given[name], f"{where}({name}=)") for name, check in checks.items() if name in given}
     if "exclude" in changes:
         changes["exclude"] = (*settings.exclude, *changes["exclude"])
     calls, seconds = given.get("max_calls"), given.get("max_duration")

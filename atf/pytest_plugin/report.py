@@ -41,7 +41,7 @@ def difference(settings: Settings, base: str, nodeid: str, path: str) -> str:
     try:
         import atf
 
-        told = str(atf.compare(baseline, path))  # type: ignore[attr-defined]
+        told = str(atf.compare(baseline, path))
     except AtfError as error:
         told = f"no comparison: {error}"
     except Exception as error:

@@ -15,9 +15,9 @@ from atf._core.errors import AtfError
 from atf.pytest_plugin import report as reports
 from atf.pytest_plugin.keeping import Keeper, passing_directory
 from atf.pytest_plugin.modes import EXPECTED, FAILED, OFF, keeps
-from atf.pytest_plugin.options import Limits, Settings, of_marker
+from atf.pytest_plugin.options import Limits, Settings
 from atf.pytest_plugin.recording import Recorder, plan_of
-from atf.pytest_plugin.windows import WIDE, Attempt, Fixture, Part
+from atf.pytest_plugin.windows import Attempt, Fixture, Part
 from atf.tracing import event, span
 
 PROPERTY = "atf_trace"
@@ -32,8 +32,7 @@ class Tests:
         self.attempt: Attempt | None = None
         self.parts: list[Part] = []  # that are open, the innermost last
         self._attempts: dict[str, int] = {}
-        self._live_fixtures: dict[Any, Fixture] = {}
-        self.fixtures: list[Fixture] = []
+        self.fixtures: list[Fixture] = []  # of wider scope than a test, as they were set up
         self.start = str(config.invocation_params.dir)
 
     # ---- attempts
@@ -94,43 +93,6 @@ class Tests:
         with self._phase(item, "teardown"):
             return (yield)
 
-    # ---- fixtures
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Generator[None, Any, Any]:
-        slices = self.recorder.slices
-        if slices is None or fixturedef.func.__name__ == "get_direct_param_fixture_func":  # a parameter, which pytest makes a fixture
-            return (yield)
-        fixture = Fixture(fixturedef.argname, fixturedef.scope, request.node.nodeid if self.attempt is None else self.attempt.item.nodeid)
-        part = Part(slices.now_ns, self.parts, span(f"fixture {fixture.name}", scope=fixture.scope), fixture.scope in WIDE)
-        fixture.setup = part
-        if fixture.scope in WIDE:
-            self.fixtures.append(fixture)
-        if self.attempt is not None:
-            self.attempt.fixtures.append(fixture)
-        try:
-            with part:
-                return (yield)
-        finally:
-            # Of the finalizers that are there now it is the last, so the first to run: before the fixture's own.
-            self._live_fixtures[fixturedef] = fixture
-            fixturedef.addfinalizer(lambda: self._fixture_ends(fixturedef, fixture))
-
-    def _fixture_ends(self, fixturedef: Any, fixture: Fixture) -> None:
-        slices = self.recorder.slices
-        if slices is None or self._live_fixtures.get(fixturedef) is not fixture:
-            return
-        fixture.teardown = Part(slices.now_ns, self.parts, None, fixture.scope in WIDE)
-        event(f"fixture {fixture.name} teardown", scope=fixture.scope)
-        if self.attempt is not None and fixture not in self.attempt.fixtures:
-            self.attempt.fixtures.append(fixture)
-        fixture.teardown.__enter__()
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[Any]) -> None:
-        fixture = self._live_fixtures.pop(fixturedef, None)
-        if fixture is not None and fixture.teardown is not None and fixture.teardown.end_ns is None:
-            fixture.teardown.__exit__(None, None, None)
-
     # ---- reports
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: Any) -> None:
@@ -188,7 +150,7 @@ class Tests:
                 passing = passing_directory()
                 kept = slices.keep(f"{passing}/slice", attempt.start_ns, now_ns)
             with open_trace(kept.path) as trace:
-                parts = [reports.calls(trace, attempt.start_ns, now_ns, attempt.settings.tail)]
+                parts = [reports.calls(trace, attempt.start_ns, now_ns, attempt.settings.tail), *self._failed_before(attempt)]
             if wanted:
                 parts.append(reports.difference(attempt.settings, self.keeper.run.base, attempt.item.nodeid, kept.path))
                 parts.append(reports.ending(kept.path, self.start, kept.overwritten))
@@ -196,6 +158,12 @@ class Tests:
             if passing:
                 shutil.rmtree(passing, ignore_errors=True)
         return "\n".join(filter(None, parts)), kept
+
+    def _failed_before(self, attempt: Attempt) -> list[str]:
+        """Fixtures whose failure is remembered: their calls are not in this test's stretch."""
+        needed = getattr(attempt.item, "fixturenames", ())
+        failed = [one for one in self.fixtures if one.setup is not None and one.setup.failed and one.name in needed and one not in attempt.fixtures]
+        return [f"the fixture {one.name} ({one.scope}) failed in the setup of {one.nodeid}: its calls are in that trace" for one in failed]
 
     def _property(self, attempt: Attempt, report: Any) -> None:
         """junitxml and other reporters read it from the last report of an item."""
@@ -213,6 +181,7 @@ class Tests:
         for live in attempt.live:
             live.close()
         if keeps(attempt.settings.mode, attempt.outcome, attempt.number):
+            attempt.threads_left = [one.name for one in threading.enumerate() if one not in attempt.threads_before]
             try:
                 self.keeper.settle(attempt, self.keeper.keep(slices, attempt, attempt.end_ns))
             except Exception as error:
@@ -260,21 +229,3 @@ def _hidden(item: pytest.Item) -> BaseException | None:
     found = getattr(item, "_excinfo", None)
     value = getattr(found[0], "value", None) if isinstance(found, list) and found else None
     return value if isinstance(value, BaseException) else None
-
-
-def ask(tests: Tests, items: list[pytest.Item]) -> None:
-    """Which items have wishes of their own, and what they are. Raises pytest.UsageError."""
-    for item in items:
-        if wishes(item):
-            tests.asked[item] = of_marker(tests.settings, item)
-
-
-def wishes(item: pytest.Item) -> bool:
-    """Whether a test has our marker, or asks for our fixture `trace` (and not for one of its own of that name)."""
-    if item.get_closest_marker("atf") is not None:
-        return True
-    if "trace" not in getattr(item, "fixturenames", ()):
-        return False
-    info = getattr(item, "_fixtureinfo", None)
-    found = info.name2fixturedefs.get("trace", ()) if info is not None else ()
-    return bool(found) and found[-1].func.__module__ == "atf.pytest_plugin"

@@ -78,6 +78,7 @@ class Session:
             self.config.pluginmanager.register(Summary(self), "atf-summary")
 
     def _record_tests(self) -> None:
+        from atf.pytest_plugin.fixtures import Fixtures
         from atf.pytest_plugin.hang import Hangs
         from atf.pytest_plugin.keeping import Keeper
         from atf.pytest_plugin.runtest import Tests
@@ -87,14 +88,15 @@ class Session:
         assert self.run is not None
         self.tests = Tests(self.config, self.settings, self.recorder, Keeper(self.config, self.run, self.settings.max_files))
         self.config.pluginmanager.register(self.tests, "atf-tests")
+        self.config.pluginmanager.register(Fixtures(self.tests), "atf-fixtures")
         self.config.pluginmanager.register(Hangs(self.tests, bool(self.run.worker)), "atf-hangs")
 
     def collected(self, session: pytest.Session) -> None:
         """Markers and globs can be judged now."""
         if self.settings.never or self.controller:
             return
+        from atf.pytest_plugin.asked import ask, wishes
         from atf.pytest_plugin.filters import check
-        from atf.pytest_plugin.runtest import ask, wishes
 
         if self.tests is None and any(wishes(item) for item in session.items):
             self._record_tests()

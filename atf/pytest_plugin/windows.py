@@ -21,11 +21,12 @@ class Part:
     span: None where nobody tells what exception ends the part; a span would say that none did.
     """
 
-    __slots__ = ("_now", "_span", "_stack", "end_ns", "hidden", "shared_ns", "start_ns", "wide")
+    __slots__ = ("_now", "_span", "_stack", "end_ns", "failed", "hidden", "shared_ns", "start_ns", "wide")
 
     def __init__(self, now: Any, stack: list[Part], span: Any = None, wide: bool = False):
         self._now, self._stack, self._span, self.wide = now, stack, span, wide
         self.start_ns = self.shared_ns = 0
+        self.failed = False
         self.end_ns: int | None = None
         self.hidden: BaseException | None = None  # that ends the part although nothing raises it there
 
@@ -39,6 +40,7 @@ class Part:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         if kind is None and self.hidden is not None:
             kind, value = type(self.hidden), self.hidden
+        self.failed = kind is not None
         if self._span is not None:
             self._span.__exit__(kind, value, traceback)
         self.end_ns = self._now()
@@ -86,6 +88,7 @@ class Attempt:
         self.outcome = "passed"
         self.error = ""  # the first failure, in one line
         self.threads_before: frozenset[Any] = frozenset()
+        self.threads_left: list[str] = []
         self.kept = ""  # path of the trace, when there is one
         self.live: list[Any] = []  # slices that were opened while it ran
 
@@ -98,4 +101,5 @@ class Attempt:
             "error": self.error,
             "phases": {name: part.told() for name, part in self.phases.items()},
             "fixtures": [fixture.told() for fixture in self.fixtures],
+            "threads_left": self.threads_left,
         }

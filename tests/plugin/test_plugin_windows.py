@@ -160,3 +160,28 @@ def test_baselines(suite):
     result = suite.run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*total.shape*"])
+
+
+def test_failures_that_are_remembered_and_threads_that_stay(suite):
+    suite.pytester.makepyfile(
+        test_it="""
+        import pytest, shop, threading
+        over = threading.Event()
+        @pytest.fixture(scope="session")
+        def base(): shop.rate("xx")
+        def test_first(base): pass
+        def test_second(base): pass
+        def test_leaks():
+            threading.Thread(target=over.wait, name="stays").start()
+            assert 0
+        def test_last():
+            over.set()
+            assert 0
+        """
+    )
+    result = suite.run("--atf")
+    first, second, leaks, last = suite.kept()
+    assert "shop.rate" in suite.names(first) and "shop.rate" not in suite.names(second)
+    result.stdout.fnmatch_lines(["the fixture base (session) failed in the setup of test_it.py::test_first: its calls are in that trace"])
+    assert result.stdout.str().count("its calls are in that trace") == 1
+    assert [note_of(entry)["threads_left"] for entry in (first, leaks, last)] == [[], ["stays"], []]
