@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytest_plugins = ["pytester"]
+
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 SEGMENTS = pathlib.Path("/proc/sysvipc/shm")
