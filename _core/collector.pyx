@@ -63,6 +63,17 @@ cdef str _name(str event_type):
     return name
 
 
+cdef TraceEvent _of_trace(TraceEvent e, str trace_id, str span_id):
+    """The same event, as part of a trace that began elsewhere."""
+    cdef TraceEvent made = TraceEvent.__new__(TraceEvent)
+    made.id_high, made.id_low, made.severity, made.said = e.id_high, e.id_low, e.severity, e.said
+    made.timestamp_ns, made.duration_ns = e.timestamp_ns, e.duration_ns
+    made.event_type, made.component, made.model_id, made.request_id = e.event_type, e.component, e.model_id, e.request_id
+    made.rationale, made.decision_chain_id, made.parent_id = e.rationale, e.decision_chain_id, e.parent_id
+    made.trace_id, made.span_id = trace_id, span_id
+    return made
+
+
 cdef class Lane:
     cdef atf_newest *lane
     cdef str trace_id, span_id
@@ -141,7 +152,7 @@ cdef class Lane:
             raise InvalidType(f"a collector records a TraceEvent, not {type(event).__name__}")
         e = event
         if self.trace_id and not e.trace_id:
-            e = e.replace(trace_id=self.trace_id, span_id=e.span_id or self.span_id)
+            e = _of_trace(e, self.trace_id, e.span_id or self.span_id)
         self._put(e)
         return id_text(e.id_high, e.id_low)
 

@@ -1,6 +1,6 @@
-/* Numbers that name an event for ever: a hash of the boot, the pid namespace and the start of the process, its pid, and a count. No random
- * numbers, no system call for each. As a UUID of version 8: 48 bits of the hash; then 22 of the pid, 52 of the count, around the fixed ones.
- * A forked child has another pid and start, so it never repeats its parent. Never includes Python.h. */
+/* Numbers that name an event for ever: a hash of the boot, the pid namespace, the start of the process and the moment of its first event; its
+ * pid; and a count. No random numbers, no system call for each. As a UUID of version 8: 48 bits of the hash; then 22 of the pid, 52 of the
+ * count, around the fixed ones. A forked child has another pid, so it never repeats its parent. Never includes Python.h. */
 #ifndef ATF_IDENTITY_H
 #define ATF_IDENTITY_H
 #include "atomics.h"

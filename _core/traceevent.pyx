@@ -49,6 +49,7 @@ cdef int _know() except -1:
         said.append(os.readlink("/proc/self/ns/pid").encode())
     except OSError:
         pass
+    said.append(str(atf_clock_ns(CLOCK_BOOTTIME)).encode())  # a program that replaces itself by exec keeps its pid and its start
     said[1] = said[1].rpartition(b")")[2].split()[19] if said[1][:1].isdigit() and b")" in said[1] else said[1]
     for byte in b" ".join(said):
         h = (h ^ byte) * prime

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 
 import pytest
 
@@ -115,14 +116,27 @@ def test_a_trace_that_began_elsewhere(monkeypatch, given):
         collector = atf.TraceCollector(traceparent=header)
     assert str(collector.traceparent) == header
     collector.record_now("a", "c")
-    collector.record(atf.TraceEvent("b", "c", request_id="r"))
+    unmarked = atf.TraceEvent("b", "c", "why", request_id="r", model_id="m", duration=5, severity="Error", attributes={"a": "b"}, parent_id="p", timestamp=2**62)
+    collector.record(unmarked)
     collector.record_now("other", "c", traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-00")
-    own, by_request, other = collector.query()
+    own, other, by_request = collector.query()
+    assert by_request == unmarked.replace(trace_id=by_request.trace_id, span_id=by_request.span_id) != unmarked
     assert (own.trace_id, own.span_id) == (by_request.trace_id, by_request.span_id) == (header[3:35], header[36:52])
     assert (other.trace_id, other.span_id) == ("1" * 32, "2" * 16)
     assert collector.reconstruct_decision_chain(header[3:35]) == collector.reconstruct_decision_chain(trace_id=header[3:35]) == [own, by_request]
     assert collector.reconstruct_decision_chain(event_id=own.event_id) == [own, by_request]
     assert collector.reconstruct_decision_chain(event_id=by_request.event_id) == [by_request]
+
+
+def test_a_program_that_replaces_itself_has_other_ids(bench):
+    program = """
+        import atf, os, sys
+        print(os.getpid(), atf.TraceEvent("t", "c").event_id, flush=True)
+        if not sys.argv[1:]:
+            os.execv(sys.executable, [sys.executable, __file__, "again"])
+    """
+    first, second = (line.split() for line in bench.plain(sys.executable, bench.write(program)).out.splitlines())
+    assert first[0] == second[0] and first[1] != second[1]
 
 
 BAD = ["", "x", "00-" + "0" * 32 + "-" + "2" * 16 + "-00", "00-" + "1" * 32 + "-" + "0" * 16 + "-00", "ff-" + "1" * 32 + "-" + "2" * 16 + "-00"]
