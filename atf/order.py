@@ -52,8 +52,8 @@ class Order:
         shown = call_lines.tree(self._window.rows, self._calls, marked=set(self._calls), most=_SHOWN)
         raise AssertionError("\n".join([what, *unknown, *(shown or self._window.around())]))
 
-    def _whole(self) -> None:
-        missing = self._window.missing(*self._patterns)
+    def _whole(self, nested: bool = False) -> None:
+        missing = self._window.missing(*self._patterns, nested=nested)
         if missing is not None:
             raise TraceIncomplete(f"other calls may have been between {self._said}: {missing}")
 
@@ -72,6 +72,7 @@ class Order:
         """In one thread each call followed the one before directly: it was the first that that one made, or the first after it, and no other
         recorded call began between them but, after it, its own.
         """
+        self._whole(nested=True)
         rows, limit = self._window.rows, len(self._window.rows.table.columns)
         thread = rows.table.columns.thread
         reached = {row for row in self._calls if self._is(row, 0)}
@@ -85,7 +86,6 @@ class Order:
             reached = {row for row in following if self._is(row, number) and rows.holds(row)}
             if not reached:
                 self._fail(f"no call of {self._patterns[number]!r} came immediately after {self._patterns[number - 1]!r}", *self._patterns)
-        self._whole()
         return self
 
     def _shown(self) -> list[str]:

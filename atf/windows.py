@@ -68,11 +68,15 @@ class Window:
         """Why records of this window may be missing, as a sentence; None: it is complete."""
         return self._lost if self.rows else None
 
-    def missing(self, *patterns: str) -> str | None:
-        """Why calls of these patterns may be missing: records were lost, or the recording left them out; None: none are."""
+    def missing(self, *patterns: str, nested: bool = False) -> str | None:
+        """Why calls of these patterns may be missing: records were lost, or the recording left them out; None: none are. nested: and why who
+        called whom may not be known.
+        """
         rows = self.rows
         if self._lost is not None:
             return self._lost
+        if nested and rows.nesting_unknown is not None:
+            return rows.nesting_unknown
         for pattern in patterns:
             found = bool(rows.fits(pattern).any())
             for process in self.trace.processes:
@@ -115,7 +119,7 @@ class Window:
         found = rows.of(rows.fits(pattern))
         if under is not None:
             found = found[rows.nearest_above(found, rows.fits(under)) >= 0]
-        return CallSet(self, found, pattern, under, self.missing(pattern, *([under] if under is not None else [])))
+        return CallSet(self, found, pattern, under, self.missing(pattern, *([under] if under is not None else []), nested=under is not None))
 
     def span(self, pattern: str, under: str | None = None) -> Timed:
         """The program's own spans of a name and their times; where there are none of the name, the calls of functions of that name."""
@@ -126,7 +130,7 @@ class Window:
             found = found[rows.nearest_above(found, rows.fits(under)) >= 0]
         own = any(fits[i] and f.id >> 32 == 0 for i, f in enumerate(rows.table.functions))
         asked = [*([] if own else [pattern]), *([under] if under is not None else [])]
-        return Timed(self, found, pattern, under, self.missing(*asked), fits)
+        return Timed(self, found, pattern, under, self.missing(*asked, nested=under is not None), fits)
 
     def raised(self, wanted: type[BaseException] | str | None = None) -> Raised:
         """Exceptions of a class or its subclasses, or of a pattern of the name, or all; `.swallowed` and `.escaped` are parts of them.

@@ -94,14 +94,28 @@ def recorded(program):
     return {level: record(level) for level in ("args", "returns", "calls")}
 
 
+NESTED = [lambda t: t.calls("shop.rate", under="shop.checkout") == 3, lambda t: t.calls("shop.rate").max_per("shop.price") == 1]
+NESTED += [lambda t: t.calls("shop.get").max_per("shop.checkout") == 3, lambda t: t.calls("rate", under="pricing") == 3]
+NESTED += [lambda t: t.order("shop.price", "shop.get", "shop.rate").immediately(), lambda t: t.span("pricing", under="checkout") == 1]
+
+
+def test_who_called_whom(recorded, tmp_path):
+    for level in ("args", "returns", "calls"):
+        with atf.open(recorded[level]) as trace:
+            for ask in NESTED:
+                if level == "calls" and sys.version_info >= (3, 12):
+                    with pytest.raises(TraceIncomplete, match="does not tell who called whom"):
+                        ask(trace)
+                else:
+                    assert ask(trace)
+
+
 @pytest.mark.parametrize("level", ["args", "returns", "calls"])
 def test_counts_and_order(recorded, level):
     with atf.open(recorded[level]) as trace:
-        assert trace.calls("shop.rate") == 7 and trace.calls("shop.rate", under="shop.checkout") == 3
-        assert trace.calls("shop.rate").max_per("shop.price") == 1 and trace.calls("shop.get").max_per("shop.checkout") == 3
+        assert trace.calls("shop.rate") == 7
         trace.order("shop.checkout", "shop.items", "shop.price", "shop.get", "shop.rate", "shop.pay")
         trace.order("shop.checkout", "shop.pay").strict()
-        trace.order("shop.price", "shop.get", "shop.rate").immediately()
         trace.never("shop.nothing")
         assert trace.event("retry", reason="timeout", attempt=1) == 1 and trace.decision("retry", reason="other") == 0
         assert trace.span("pricing").total < ms(1000)
@@ -136,7 +150,7 @@ def test_a_window_is_between_two_moments(recorded):
 
 
 def test_shapes_do_not_depend_on_the_level(recorded, tmp_path):
-    for level in ("args", "returns", "calls"):
+    for level in ("args", "returns", *(["calls"] if sys.version_info < (3, 12) else [])):
         with atf.open(recorded[level]) as trace:
             # At level calls nobody knows in which of the tasks that take turns a call was made.
             trace.same_shape_as(tmp_path / "base.atf", ignore=["shop.fetch"], update=level == "args")

@@ -127,6 +127,29 @@ def test_at_level_calls_depth_says_who_called_whom(place):
             assert w.raised().count == 0
 
 
+def test_at_level_calls_spans_are_where_their_calls_are(place):
+    """As from Python 3.12 on: a span has no depth to rely on, and what it is below is what makes the first call in it."""
+    rows = [(GET, CALL, 3), (ITEM, CALL, 2), (GET, CALL, 3), (7, CALL, 1), (RATE, CALL, 3), (GET, CALL, 4), (7, RETURN, 1), (GET, CALL, 3)]
+    with opened(place, [[tf.event(100 + 10 * at, *row) for at, row in enumerate(rows)]], level="calls", python="3.12.1") as trace:
+        w = trace.window()
+        parents = [int(w.rows.parent[row]) for row in range(7)]
+        assert parents == [-1, -1, 1, 1, 3, 4, 1]
+    with opened(place, [[tf.event(100, RATE, CALL)]], level="calls", python="3.13.0", filters={"exclude": ["x"]}) as trace:
+        assert trace.calls("rate") == 1
+        with pytest.raises(TraceIncomplete, match="does not tell who called whom"):
+            assert trace.calls("rate", under="rate") == 0
+
+
+def test_immediately_is_the_first_call_in_it_or_the_first_after_it(place):
+    program = [[("shop.views.item", [("shop.db.get", [], False), ("shop.db.put", [], False)], False), ("shop.tax.rate", [], False)]]
+    with opened(place, ct.play(program)[0]) as trace:
+        for good in (("item", "get"), ("item", "rate"), ("get", "put", "rate"), ("item", "get", "put", "rate")):
+            trace.order(*good).immediately()
+        for bad in (("item", "put"), ("get", "rate")):
+            with pytest.raises(AssertionError, match="immediately"):
+                trace.order(*bad).immediately()
+
+
 def gapped(at, lost=5, reason=1):
     """Two calls of rate with a gap before, between or behind them."""
     calls = [tf.event(100, RATE, CALL), tf.event(110, RATE, RETURN), tf.event(200, RATE, CALL), tf.event(210, RATE, RETURN)]
