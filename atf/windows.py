@@ -172,7 +172,7 @@ class Window:
             fail_never(self, patterns, found)
         missing = self.missing(*patterns)
         if missing is not None:
-            raise TraceIncomplete(f"nothing shows that {', '.join(map(repr, patterns))} was never called: {missing}")
+            raise TraceIncomplete(f"nothing shows that {', '.join(map(repr, patterns))} was never called; {missing}")
 
     def same_shape_as(self, path: str | os.PathLike[str], ignore: Iterable[str] = (), update: bool | None = None) -> None:
         """Asserts that the calls of the window are those of a baseline: the same functions below the same callers in the same order.
