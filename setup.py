@@ -36,6 +36,7 @@ SOURCES = {
     "busguard": ["atf/_core/bus.c"],
     "recorder": ["atf/_core/producer.c", "atf/_core/detail.c", "atf/_core/joint.c", "atf/_core/names.c", *sorted(glob.glob("atf/_core/vm/*.c"))],
     "drain": [f"atf/_core/{name}.c" for name in DRAIN],
+    "slicer": [f"atf/_core/{name}.c" for name in ("slice", "slice_clock", "slice_rings", "slice_files")],
     "ring": [f"atf/_core/{name}.c" for name in ("bench", "producer", "detail", "joint", *DRAIN)],  # a record path of its own
 }
 WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

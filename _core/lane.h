@@ -82,19 +82,32 @@ static inline uint32_t atf_lane_borrow(const atf_lane *l)
     return ATF_NO_RING;
 }
 
-/* Drop-oldest: takes the oldest FULL ring that the drain does not hold. */
+/* The oldest FULL ring that no reader holds: what drop-oldest takes. */
+static inline uint32_t atf_lane_oldest_full(const atf_lane *l)
+{
+    uint32_t oldest = ATF_NO_RING;
+    uint64_t borrowed = atf_load_acquire64(l->borrowed), first = UINT64_MAX;
+    ATF_EACH_RING (l, borrowed, i) {
+        atf_ring *r = atf_lane_ring(l, i);
+        if (atf_load_acquire32(&r->state) != ATF_RING_FULL || atf_load_relaxed64(&r->first_seq) >= first) continue;
+        oldest = i;
+        first = atf_load_relaxed64(&r->first_seq);
+    }
+    return oldest;
+}
+
+/* Drop-oldest. Fails when the drain holds all that are FULL. */
 static inline uint32_t atf_lane_take_oldest(const atf_lane *l)
 {
     for (;;) {
-        uint32_t oldest = ATF_NO_RING;
-        uint64_t borrowed = atf_load_acquire64(l->borrowed), first = UINT64_MAX;
-        ATF_EACH_RING (l, borrowed, i) {
-            atf_ring *r = atf_lane_ring(l, i);
-            if (atf_load_acquire32(&r->state) != ATF_RING_FULL || atf_load_relaxed64(&r->first_seq) >= first) continue;
-            oldest = i;
-            first = atf_load_relaxed64(&r->first_seq);
-        }
-        if (oldest == ATF_NO_RING || atf_ring_take_back(atf_lane_ring(l, oldest))) return oldest;
+        uint32_t oldest = atf_lane_oldest_full(l);
+        if (oldest == ATF_NO_RING) return oldest;
+        atf_ring *r = atf_lane_ring(l, oldest);
+        if (!atf_ring_take_back(r)) continue;
+        if (oldest < ATF_MAX_RINGS || atf_load_relaxed64(l->borrowed) >> (oldest - ATF_MAX_RINGS) & 1) return oldest;
+        /* Since the scan the drain has read it and another lane has borrowed and filled it. That came after our bit was cleared, which
+         * the acquire of the take-back makes visible. It is that lane's, as it was. */
+        atf_ring_give_back(r);
     }
 }
 

@@ -14,10 +14,12 @@
 #define ATF_LINE 128
 #define ATF_ALIGNED __attribute__((aligned(ATF_LINE)))
 #define ATF_SEGMENT_MAGIC 0x53465441u /* "ATFS" */
-#define ATF_LAYOUT_VERSION 2u
+#define ATF_LAYOUT_VERSION 3u
 #define ATF_MAX_RINGS 8
 #define ATF_MAX_SPARES 64
 #define ATF_ANCHORS 64
+#define ATF_MARKS 16
+#define ATF_BYGONES 64
 #define ATF_DRAIN_SILENT_NS 500000000u /* a drain without a heartbeat for this long is taken for absent */
 
 enum atf_segment_kind { ATF_SEG_CONTROL = 1, ATF_SEG_REGISTRY = 2, ATF_SEG_RINGS = 3 };
@@ -94,7 +96,13 @@ typedef struct atf_ring {
 } atf_ring;
 _Static_assert(sizeof(atf_ring) == 2 * ATF_LINE, "ring header");
 
-/* FREE -> CLAIMED -> LIVE -> EXITED -> FREE: the last step is the drain's, after everything is in the file. */
+/* The end of a ring that was taken back: number of the record behind its last one, and when that one was written. */
+typedef struct atf_mark {
+    uint64_t seq, ticks;
+} atf_mark;
+
+/* FREE -> CLAIMED -> LIVE -> EXITED -> FREE: the last step is the drain's, after everything is in the file. Where nobody drains,
+ * a new thread that finds none FREE takes EXITED -> CLAIMED: see recycle.h. */
 enum atf_slot_state { ATF_SLOT_FREE = 0, ATF_SLOT_CLAIMED = 1, ATF_SLOT_LIVE = 2, ATF_SLOT_EXITED = 3 };
 
 typedef struct atf_slot {
@@ -112,6 +120,9 @@ typedef struct atf_slot {
     uint64_t details_lost;          /* details dropped by the producer */
     uint64_t taken_back;            /* rings taken back (drop-oldest) */
     uint64_t blocked_ns;            /* time spent waiting under the block policy */
+    uint64_t begun_ticks;           /* 0: it had written before it got the slot */
+    uint64_t exited_ticks;
+    atf_mark gone[ATF_MARKS];       /* of ring number i that was taken back: gone[i % ATF_MARKS], written before it is TAKEN and counted */
 
     uint64_t index_spares ATF_ALIGNED; /* bit k: spare ring k is in this lane; the producer sets it, the drain clears it */
     uint64_t detail_spares;
@@ -119,6 +130,12 @@ typedef struct atf_slot {
     atf_ring index[ATF_MAX_RINGS] ATF_ALIGNED;
     atf_ring detail[ATF_MAX_RINGS];
 } atf_slot;
+
+/* A thread whose slot another one took, with all that was there. */
+typedef struct atf_bygone {
+    uint64_t numbers; /* its own << 32 | its tid */
+    uint64_t records, begun_ticks, exited_ticks;
+} atf_bygone;
 
 typedef struct atf_registry {
     atf_segment_head head;
@@ -135,6 +152,8 @@ typedef struct atf_registry {
     uint64_t spares_free ATF_ALIGNED; /* bit k: spare ring k is in nobody's lane */
     uint64_t spares_most;             /* so many were borrowed at once; about, for people */
     atf_ring spares[ATF_MAX_SPARES] ATF_ALIGNED;
+    uint32_t bygone ATF_ALIGNED; /* threads whose slots others took */
+    atf_bygone bygones[ATF_BYGONES]; /* number i: bygones[i % ATF_BYGONES]; word by word, after the count */
 } atf_registry;
 
 enum atf_name_kind { ATF_NAME_MODULE = 1, ATF_NAME_FUNCTION = 2 };
@@ -168,6 +187,7 @@ typedef struct atf_global_lane {
     uint64_t capacity, cells_offset; /* capacity is a power of two */
     uint64_t tail ATF_ALIGNED;       /* producers', by compare-exchange */
     uint64_t consumed ATF_ALIGNED;   /* the drain's */
+    uint64_t tidied_ticks;           /* without a drain: when the last record was written that made room for others */
     uint64_t dropped ATF_ALIGNED;    /* producers', relaxed: lane was full */
 } atf_global_lane;
 

@@ -3,6 +3,7 @@
 #include "heartbeat.h"
 #include "joint.h"
 #include "lane.h"
+#include "recycle.h"
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -71,32 +72,40 @@ static void prefault(void *start, uint64_t bytes)
     for (uint64_t i = 0; i < bytes; i += 4096) ((volatile char *)start)[i] = 0;
 }
 
-static int claim_slot(atf_thread *t)
+static atf_slot *find_slot(atf_registry *reg)
 {
-    atf_registry *reg = atf_current.registry;
     for (uint32_t i = 0; i < reg->capacity; i++) {
         atf_slot *s = atf_slot_at(reg, i);
         /* The acquire pairs with the drain's release when it frees a drained slot. */
-        if (atf_load_relaxed32(&s->state) != ATF_SLOT_FREE || !atf_cas_acq_rel32(&s->state, ATF_SLOT_FREE, ATF_SLOT_CLAIMED)) continue;
-        s->pid = (uint32_t)getpid();
-        s->tid = t->tid;
-        s->number = t->number;
-        atf_store_relaxed32(&s->entered, 0);
-        atf_store_relaxed64(&s->next_seq, 0);
-        atf_store_relaxed64(&s->lost_newest, 0);
-        atf_store_relaxed64(&s->details_lost, 0);
-        atf_store_relaxed64(&s->taken_back, 0);
-        atf_store_relaxed64(&s->blocked_ns, 0);
-        atf_slot_name_put(s, "", 0);
-        if (!s->prefaulted) {
-            prefault((char *)atf_current.global + s->index[0].offset, reg->index_rings * reg->index_bytes);
-            s->prefaulted = 1;
-        }
-        t->slot = s;
-        atf_store_release32(&s->state, ATF_SLOT_LIVE); /* pairs with the drain's acquire: the fields above */
-        return 1;
+        if (atf_load_relaxed32(&s->state) == ATF_SLOT_FREE && atf_cas_acq_rel32(&s->state, ATF_SLOT_FREE, ATF_SLOT_CLAIMED)) return s;
     }
-    return 0;
+    return atf_current.control->drain_expected ? NULL : atf_slot_recycle(reg);
+}
+
+static int claim_slot(atf_thread *t)
+{
+    atf_registry *reg = atf_current.registry;
+    atf_slot *s = find_slot(reg);
+    if (!s) return 0;
+    atf_store_relaxed32(&s->pid, (uint32_t)getpid());
+    atf_store_relaxed32(&s->tid, t->tid);
+    atf_store_relaxed32(&s->number, t->number); /* before its rings are ACTIVE: who holds one knows by it whose it is */
+    atf_store_relaxed32(&s->entered, 0);
+    atf_store_relaxed64(&s->next_seq, 0);
+    atf_store_relaxed64(&s->lost_newest, 0);
+    atf_store_relaxed64(&s->details_lost, 0);
+    atf_store_relaxed64(&s->taken_back, 0);
+    atf_store_relaxed64(&s->blocked_ns, 0);
+    atf_store_relaxed64(&s->begun_ticks, t->seq_base + t->count ? 0 : atf_ticks(t->clock_type));
+    atf_store_relaxed64(&s->exited_ticks, 0);
+    atf_slot_name_put(s, "", 0);
+    if (!s->prefaulted) {
+        prefault((char *)atf_current.global + s->index[0].offset, reg->index_rings * reg->index_bytes);
+        s->prefaulted = 1;
+    }
+    t->slot = s;
+    atf_store_release32(&s->state, ATF_SLOT_LIVE); /* pairs with the drain's acquire: the fields above */
+    return 1;
 }
 
 static void register_thread(atf_thread *t)
@@ -210,6 +219,25 @@ static void leave_ring(atf_thread *t, uint64_t seq)
     t->count = 0;
 }
 
+/* Drop-oldest; what is dropped leaves a mark, by which a reader knows from when it was. The mark is there before the ring is gone. */
+static uint32_t take_oldest(atf_slot *s, const atf_lane *lane)
+{
+    uint64_t k = atf_load_relaxed64(&s->taken_back);
+    atf_mark *mark = &s->gone[k % ATF_MARKS];
+    for (;;) {
+        uint32_t i = atf_lane_oldest_full(lane);
+        if (i == ATF_NO_RING) return i;
+        atf_ring *r = atf_lane_ring(lane, i);
+        const atf_event *events = (const atf_event *)((const char *)atf_current.global + r->offset);
+        uint64_t n = atf_load_relaxed64(&r->head);
+        atf_store_relaxed64(&mark->ticks, n ? events[n - 1].timestamp_ns : 0);
+        atf_store_relaxed64(&mark->seq, atf_load_relaxed64(&r->first_seq) + n);
+        if (!atf_ring_take_back(r)) continue;
+        atf_store_release64(&s->taken_back, k + 1); /* pairs with the acquire of who reads the marks */
+        return i;
+    }
+}
+
 int atf_next_ring(atf_thread *t)
 {
     atf_control *c = atf_current.control;
@@ -230,7 +258,7 @@ int atf_next_ring(atf_thread *t)
         if (!cells_full(atf_current.global)) return 0;
     }
     if (i == ATF_NO_RING && worth_waiting(c)) i = wait_free(t, &lane);
-    if (i == ATF_NO_RING && (i = atf_lane_take_oldest(&lane)) != ATF_NO_RING) atf_count64(&s->taken_back, 1);
+    if (i == ATF_NO_RING) i = take_oldest(s, &lane);
     if (i == ATF_NO_RING) return 0; /* every ring is in the drain's hands */
     activate(t, &lane, i, seq);
     return 1;
@@ -323,6 +351,7 @@ static void leave_slot(atf_thread *t)
         return;
     }
     atf_store_relaxed64(&t->slot->next_seq, t->seq_base + t->count);
+    atf_store_relaxed64(&t->slot->exited_ticks, atf_ticks(t->clock_type));
     atf_store_release32(&t->slot->state, ATF_SLOT_EXITED);
     atf_add_acq_rel32(&t->slot->attention, 1);
 }

@@ -48,10 +48,12 @@ def format(
     global_cells: int = 16384,
     names_bytes: int = 16777216,
     common_clock: bool = False,
+    touched: bool = True,
 ) -> None:
     """Lay out three zeroed, writable buffers for a new session of process ``pid`` (started ``start`` clock ticks after boot).
 
     ``common_clock``: CLOCK_BOOTTIME instead of the processor's counter, for a process that cannot read this one's (an emulated one).
+    ``touched``: a thread's ring memory is touched when it begins, else when it is needed.
 
     SegmentError when a buffer is smaller than ``sizes`` says; UsageError for an unknown policy.
     """

@@ -10,7 +10,7 @@ from atf._core.errors import SegmentError, UsageError
 
 cdef extern from "segments.h" nogil:
     ctypedef struct atf_settings:
-        uint32_t pid, policy, drain_expected, level, clock_type
+        uint32_t pid, policy, drain_expected, level, clock_type, untouched
         uint64_t start, block_deadline_ns, ticks_per_second
     uint64_t atf_control_bytes()
     void atf_segments_format(atf_control *c, atf_registry *r, atf_global_lane *lane, const uint64_t *bytes, const atf_geometry *g, const atf_settings *s)
@@ -76,10 +76,11 @@ cdef uint64_t _ticks_per_second(uint32_t clock_type) noexcept nogil:
 
 def format(control, registry, rings, *, int pid, start, policy="drop-oldest", block_deadline_ns=5_000_000_000, drain_expected=True, int level=0,
            slots=64, index_rings=4, detail_rings=2, index_bytes=1536 * 1024, detail_bytes=1024 * 1024, spare_rings=0, spare_bytes=2 << 20,
-           global_cells=16384, names_bytes=16 << 20, bint common_clock=False):
+           global_cells=16384, names_bytes=16 << 20, bint common_clock=False, bint touched=True):
     """Lay out three zeroed buffers for a new session of process ``pid`` (started at ``start`` clock ticks after boot).
 
     common_clock: CLOCK_BOOTTIME instead of the processor's counter, for a process that cannot read this one's (an emulated one).
+    touched: a thread's ring memory is touched when it begins, else when it is needed.
     """
     cdef atf_geometry g = _geometry(slots, index_rings, detail_rings, index_bytes, detail_bytes, spare_rings, spare_bytes, global_cells, names_bytes)
     cdef _Owner a = _Owner(control), b = _Owner(registry), d = _Owner(rings)
@@ -93,7 +94,7 @@ def format(control, registry, rings, *, int pid, start, policy="drop-oldest", bl
     memset(&s, 0, sizeof(s))
     s.pid, s.start = pid, start
     s.policy, s.block_deadline_ns = POLICIES[policy], block_deadline_ns
-    s.drain_expected, s.level = drain_expected, level
+    s.drain_expected, s.level, s.untouched = drain_expected, level, not touched
     s.clock_type = ATF_CLOCK_GETTIME if common_clock else atf_clock_detect()
     s.ticks_per_second = _ticks_per_second(s.clock_type)
     atf_segments_format(<atf_control *>a.view.buf, <atf_registry *>b.view.buf, <atf_global_lane *>d.view.buf, bytes_, &g, &s)

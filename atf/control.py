@@ -45,7 +45,7 @@ def answer(session: str, handlers: Mapping[str, Handler]) -> None:
 def find(said: str | None) -> dict[str, Any]:
     """The running session that is meant: by its output directory, the recorder's pid, a recorded process's pid, or, with None, the only
     one. SessionError tells which there are."""
-    running = [one for one in runtime.sessions() if one["recorder_alive"]]
+    running = [one for one in runtime.sessions() if one["recorder_alive"] and not runtime.rings_only(one)]
     if said is None:
         found = running
     elif said.isdecimal():

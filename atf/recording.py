@@ -120,6 +120,7 @@ class Recording:
             policy=config.get("policy", "drop-oldest"),
             drain_expected=config.get("drain", "1") == "1",
             level=self.level,
+            touched=config.get("touched", "1") == "1",
         )
         try:
             if self.session:

@@ -32,6 +32,11 @@ def recover(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     done: set[str] = set()
     busy: set[str] = set()
     for session in runtime.sessions():
+        if runtime.rings_only(session):
+            if wanted is None and not session["recorder_alive"]:
+                pids = ", ".join(one.get("pid", "?") for one in session["processes"])
+                found["notes"].append(f"{session['path']}: was kept in memory only; atf.slices.salvage({pids or 'PID'}, DIRECTORY) saves its last events")
+            continue
         output = os.path.realpath(session["config"].get("output", ""))
         inside = wanted is None or output in (wanted, os.path.dirname(wanted), os.path.dirname(os.path.dirname(wanted)))
         if session["recorder_alive"]:

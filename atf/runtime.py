@@ -99,6 +99,11 @@ def recorder_alive(config: dict[str, str]) -> bool:
     return pid > 0 and alive(pid, int(config.get("recorder_start", "0") or 0))
 
 
+def rings_only(session: dict) -> bool:
+    """Whether its processes keep what they record in memory (atf.slices): it has no recorder and no output."""
+    return bool(session["config"].get("rings") == "1")
+
+
 def remove(session: str) -> None:
     """Remove a session's directory and the files in it."""
     try:

@@ -46,8 +46,13 @@ def leftovers() -> Iterator[Check]:
         yield Check("stale sessions", "ok", "none")
     for session in found:
         pids = ", ".join(process.get("pid", "?") for process in session["processes"]) or "none"
+        name = os.path.basename(session["path"])
+        if runtime.rings_only(session):
+            advice = f"atf.slices.salvage({pids}, DIRECTORY) saves their last events; `atf doctor --clean` removes their rings"
+            yield Check("stale session", "warning", f"{name}: recorded into memory only, by processes {pids}, which are gone", advice)
+            continue
         advice = "`atf recover` saves what their segments still hold; `atf doctor --clean` removes them with what they hold"
-        yield Check("stale session", "warning", f"{os.path.basename(session['path'])}: processes {pids}, recorder gone", advice)
+        yield Check("stale session", "warning", f"{name}: processes {pids}, recorder gone", advice)
 
 
 def clean() -> Iterator[str]:
