@@ -21,6 +21,7 @@ _NEAR = 200
 
 def same_shape(window: Window, path: str | os.PathLike[str], ignore: Iterable[str], update: bool | None) -> None:
     """See Window.same_shape_as."""
+    __tracebackhide__ = True
     place = os.path.join(window.baselines or "", os.fspath(path))
     missing = window.missing(nested=True)
     if missing is not None:
@@ -43,6 +44,7 @@ def _ignored(ignore: Iterable[str]) -> Callable[[str], bool]:
 
 
 def _read(place: str, ignored: Callable[[str], bool]) -> Shape:
+    __tracebackhide__ = True
     if os.path.isdir(place):
         from atf.trace import open_trace
 
@@ -63,6 +65,7 @@ def _read(place: str, ignored: Callable[[str], bool]) -> Shape:
 
 def _write(place: str, shape: Shape) -> None:
     """As a whole, and only when it differs: a file that is the same keeps its time."""
+    __tracebackhide__ = True
     if os.path.isdir(place):
         raise UsageError(f"{place}: is a recording, not a text: it is not rewritten; record it again, or name a file")
     text = shape.text()

@@ -150,6 +150,7 @@ class Window:
 
     def call(self, pattern: str, under: str | None = None) -> Call:
         """The one call that fits. AssertionError when there is none, or more than one."""
+        __tracebackhide__ = True
         found = self.calls(pattern, under)
         if found == 1:
             return found.seen[0]
@@ -157,10 +158,12 @@ class Window:
 
     def order(self, *patterns: str) -> Order:
         """Asserts that calls of these began in this order, others between them or not; see Order.strict and Order.immediately."""
+        __tracebackhide__ = True
         return Order(self, patterns)
 
     def never(self, *patterns: str) -> None:
         """Asserts that nothing of these was called."""
+        __tracebackhide__ = True
         if not patterns:
             raise UsageError("never(): name at least one function")
         rows = self.rows
@@ -181,6 +184,7 @@ class Window:
         out with all that they call. update: write the file instead; None: when the environment says ATF_UPDATE=1. UsageError: there
         is no such file. FormatError: it is no baseline, or one of another version.
         """
+        __tracebackhide__ = True
         same_shape(self, path, ignore, update)
 
     def __repr__(self) -> str:
