@@ -99,7 +99,7 @@ class MostPer(Count):
         window, rows = calls._window, calls._window.rows
         fits = rows.fits(parent)
         self._calls, self._name, self.parent = calls, parent, None
-        missing = calls.missing or window.missing(parent, nested=True)
+        missing = calls.missing or window.missing(parent, nested=True) or rows.around_awaits(parent)
         if len(calls._rows) and missing is None and not fits.any():
             raise UsageError(f"max_per({parent!r}): there is no such function in the trace; {window.nearest(parent)}")
         above = rows.nearest_above(calls._rows, fits)

@@ -50,7 +50,9 @@ class Assertions:
         __tracebackhide__ = True
         return self.window().event(name, **attributes)
 
-    decision = event
+    def decision(self, event_type: str, /, **attributes: Any) -> EventSet:
+        __tracebackhide__ = True
+        return self.window().decision(event_type, **attributes)
 
     def same_shape_as(self, path: Any, ignore: Any = (), update: bool | None = None) -> None:
         __tracebackhide__ = True

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from atf.trace_manifest import Function
 
 _CALL, _YIELD = 1, 5
+_UNWOUND = 2
 
 
 def only_calls(level: Any) -> bool:
@@ -156,6 +157,20 @@ class Rows:
         c = self.table.columns
         seq = int(c.end_seq[row])
         return seq != NO_SEQ and int(self.table.threads[int(c.thread[row])].events[seq]["event_kind"]) == _YIELD
+
+    def around_awaits(self, pattern: str) -> str | None:
+        """Why it is not known what was called below spans that a pattern means: a coroutine or generator was suspended in one of them, and
+        what it did when it went on is not below the span any more. None: it is.
+        """
+        import numpy
+
+        c, fits = self.table.columns, self.fits(pattern)
+        if not fits.any():
+            return None
+        for row in numpy.flatnonzero(fits[c.function] & (c.status == _UNWOUND)).tolist():
+            if self.function(row).id >> 32 == 0 and self.ended_by_yield(row):
+                return f"in a span {self.function(row).name!r} a coroutine or generator was suspended, and what it called there later is not told from the rest"
+        return None
 
     def names(self) -> list[str]:
         """The qualified names of all functions of the trace."""

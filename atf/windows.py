@@ -119,7 +119,7 @@ class Window:
         found = rows.of(rows.fits(pattern))
         if under is not None:
             found = found[rows.nearest_above(found, rows.fits(under)) >= 0]
-        return CallSet(self, found, pattern, under, self.missing(pattern, *([under] if under is not None else []), nested=under is not None))
+        return CallSet(self, found, pattern, under, self._missing_under(under, pattern))
 
     def span(self, pattern: str, under: str | None = None) -> Timed:
         """The program's own spans of a name and their times; where there are none of the name, the calls of functions of that name."""
@@ -129,8 +129,14 @@ class Window:
         if under is not None:
             found = found[rows.nearest_above(found, rows.fits(under)) >= 0]
         own = any(fits[i] and f.id >> 32 == 0 for i, f in enumerate(rows.table.functions))
-        asked = [*([] if own else [pattern]), *([under] if under is not None else [])]
-        return Timed(self, found, pattern, under, self.missing(*asked, nested=under is not None), fits)
+        return Timed(self, found, pattern, under, self._missing_under(under, *([] if own else [pattern])), fits)
+
+    def _missing_under(self, under: str | None, *patterns: str) -> str | None:
+        """As `missing`, and whether what is below calls of `under` is known."""
+        if under is None:
+            return self.missing(*patterns)
+        missing = self.missing(*patterns, under, nested=True)
+        return missing if missing is not None else self.rows.around_awaits(under)
 
     def raised(self, wanted: type[BaseException] | str | None = None) -> Raised:
         """Exceptions of a class or its subclasses, or of a pattern of the name, or all; `.swallowed` and `.escaped` are parts of them.
@@ -141,12 +147,16 @@ class Window:
 
     def event(self, name: str, /, **attributes: Any) -> EventSet:
         """The program's own events of a name (a pattern) that have these attributes, and others."""
-        missing = self.lost
-        if missing is None and attributes:
-            missing = completeness.details_lost(self.trace)
-        return EventSet(self, name, attributes, missing)
+        return EventSet(self, name, attributes, self._details_missing(attributes))
 
-    decision = event
+    def decision(self, event_type: str, /, **attributes: Any) -> EventSet:
+        """Decisions of a type (a pattern): a TraceCollector's events, with their fields (component, severity, request_id, …) and attributes, and
+        events of the program's own of that name.
+        """
+        return EventSet(self, event_type, attributes, self._details_missing(attributes), decisions=True)
+
+    def _details_missing(self, attributes: dict[str, Any]) -> str | None:
+        return completeness.details_lost(self.trace) if self.lost is None and attributes else self.lost
 
     def call(self, pattern: str, under: str | None = None) -> Call:
         """The one call that fits. AssertionError when there is none, or more than one."""

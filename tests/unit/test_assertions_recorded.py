@@ -168,3 +168,15 @@ def test_the_report_of_a_recording(recorded):
 def test_filters_stand_in_the_manifest(recorded):
     with atf.open(recorded["args"]) as trace:
         assert [p.manifest.data["filters"] for p in trace.processes] == [{"include": ["shop"], "exclude": [], "python": True}]
+
+
+def test_decisions_of_a_collector(tmp_path):
+    with atf.record(tmp_path, python=False) as rec:
+        collector = atf.TraceCollector()
+        collector.record_now("retry", "mail", "timed out", request_id="r1", attributes={"reason": "timeout", "attempt": "2", "component": "x"})
+        atf.event("retry", reason="refused")
+    with atf.open(rec.path) as trace:
+        assert trace.decision("retry") == 2 and trace.event("retry") == 1 and trace.event("decision:retry") == 1
+        assert trace.decision("retry", reason="timeout", attempt=2, component="mail", request_id="r1").count == 1
+        assert trace.decision("re*", reason="refused") == 1 and trace.decision("retry", component="x") == 0
+        assert "attempt='2'" in repr(trace.decision("retry", reason="timeout"))
