@@ -17,7 +17,7 @@ from atf.errors import FormatError, OutputError, TraceIncomplete, UsageError
 from atf.shapes import MOST_LINES, Item, folded, read_shape, shape_of
 
 pytestmark = pytest.mark.at_rest
-QUICK = settings(max_examples=100, deadline=None)
+QUICK = settings(max_examples=60, deadline=None)
 IGNORES = st.sampled_from([(), ("log.*",), ("shop.tax.rate", "shop.db.?et"), ("*",)])
 
 

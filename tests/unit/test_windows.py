@@ -14,7 +14,7 @@ from atf.errors import TraceIncomplete, UsageError
 
 pytestmark = pytest.mark.at_rest
 PATTERNS = st.sampled_from([*ct.NAMES, "shop.*", "shop.db.*", "rate", "*.ge?", "nothing.*", "[!s]*.write"])
-QUICK = settings(max_examples=150, deadline=None)
+QUICK = settings(max_examples=70, deadline=None)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_counts_are_those_of_the_tree(place, program, pattern, under, parent, da
 FEW = ct.NAMES[:2]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(ct.forests(7, FEW), min_size=1, max_size=2), st.lists(st.sampled_from([*FEW, "shop.*"]), min_size=1, max_size=3), st.data())
 def test_order_is_that_of_the_tree(place, program, patterns, data):
     events, nodes = ct.play(program)
