@@ -150,6 +150,15 @@ def test_immediately_is_the_first_call_in_it_or_the_first_after_it(place):
                 trace.order(*bad).immediately()
 
 
+def test_immediately_stays_in_the_window(place):
+    names = ["shop.db.get", "log.write", "shop.db.put", "shop.db.get", "shop.db.put"]
+    events, nodes = ct.play([[(name, [], False) for name in names]])
+    with opened(place, events) as trace:
+        trace.order("get", "put").immediately()
+        with pytest.raises(AssertionError, match="immediately"):
+            trace.window(None, nodes[-1].start).order("get", "put").immediately()
+
+
 def gapped(at, lost=5, reason=1):
     """Two calls of rate with a gap before, between or behind them."""
     calls = [tf.event(100, RATE, CALL), tf.event(110, RATE, RETURN), tf.event(200, RATE, CALL), tf.event(210, RATE, RETURN)]
