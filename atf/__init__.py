@@ -15,11 +15,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from atf._core.errors import AtfError, FormatError, OutputError, SegmentError, SessionError, TraceIncomplete, UsageError
+    from atf.collector import Duration, Severity, Timestamp, TraceCollector, TraceEvent, TraceEventBuilder
+    from atf.durations import ms, us
+    from atf.query.difference import compare
     from atf.session import Record, start, stop
     from atf.session import Record as record
     from atf.trace import Trace
     from atf.trace import open_trace as open
     from atf.tracing import event, mark, span, traced
+    from atf.windows import Window
 
 _HOMES = {
     "record": ("atf.session", "Record"),
@@ -32,6 +36,14 @@ _HOMES = {
     "traced": ("atf.tracing", "traced"),
     "open": ("atf.trace", "open_trace"),
     "Trace": ("atf.trace", "Trace"),
+    "Window": ("atf.windows", "Window"),
+    "compare": ("atf.query.difference", "compare"),
+    "ms": ("atf.durations", "ms"),
+    "us": ("atf.durations", "us"),
+    **{
+        name: ("atf.collector", name)
+        for name in ("Duration", "Severity", "Timestamp", "TraceCollector", "TraceEvent", "TraceEventBuilder")
+    },
     **{
         name: ("atf._core.errors", name)
         for name in ("AtfError", "FormatError", "OutputError", "SegmentError", "SessionError", "TraceIncomplete", "UsageError")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from atf import control, metrics, runtime
 from atf._core import drain, segment
 from atf._core.errors import AtfError, OutputError
-from atf.manifest import Manifest, new_process_directory
+from atf.manifest import Manifest, filters_of, new_process_directory
 from atf.recorded import Process
 
 if TYPE_CHECKING:
@@ -66,6 +66,13 @@ class Gatherer:
         self._refreshed = time.monotonic()
         self._refresh_s = 0.1  # names soon after the start, later once a second
 
+    def _filters(self) -> dict[str, Any] | None:
+        """What the session's config leaves out; None where it cannot be read."""
+        try:
+            return filters_of(runtime.read(os.path.join(self.session or "", "config")))
+        except (OSError, UnicodeError):
+            return None
+
     def rotate(self, limits: Limits | None) -> None:
         """Record in parts, of at most this size and age; None: in one. Before the first process."""
         if limits is not None:
@@ -92,6 +99,8 @@ class Gatherer:
             path,
             {"pid": int(values["pid"]), "parent_pid": int(values.get("ppid", 0) or 0), "argv": argv, "python": values.get("python"), "level": self.level},
         )
+        if values.get("python"):
+            manifest.values["filters"] = self._filters()
         if directory is not None:
             manifest.keep_native(directory)
         if self.resume and values.get("plan"):

@@ -49,6 +49,12 @@ def _native_in(directory: str) -> dict[str, Any]:
     return found if isinstance(found, dict) and isinstance(found.get("native"), dict) else {}
 
 
+def filters_of(config: dict[str, str]) -> dict[str, Any]:
+    """What a recording's config leaves out of Python's calls, for its manifests: globs on names of modules."""
+    globs = {key: [one for one in config.get(key, "").split("\x1f") if one] for key in ("include", "exclude")}
+    return {**globs, "python": config.get("python", "1") == "1"}
+
+
 class Manifest:
     """What is known of one process, and its file. Symbols are added as their names arrive."""
 
@@ -66,6 +72,7 @@ class Manifest:
             "argv": process.get("argv", []),
             "python": process.get("python"),
             "level": process.get("level"),
+            "filters": process.get("filters"),
             "exit": None,
             "time_start_ns": 0,
             "time_end_ns": 0,

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from atf._core.errors import UsageError
-from atf.manifest import FORMAT_VERSION
+from atf.manifest import FORMAT_VERSION, filters_of
 
 if TYPE_CHECKING:
     from atf._core.shm import Segments
@@ -56,7 +56,7 @@ class Names:
         return ",".join([modules[one] for one in theirs if one in modules]), ",".join(symbols)
 
 
-def process(pid: int, parent_pid: int, argv: list[str], python: str | None, level: str) -> dict[str, Any]:
+def process(pid: int, parent_pid: int, argv: list[str], python: str | None, config: dict[str, str]) -> dict[str, Any]:
     """What every manifest of a process says of it; ``text`` is the beginning of each."""
     host = os.uname()
     values = {
@@ -69,7 +69,8 @@ def process(pid: int, parent_pid: int, argv: list[str], python: str | None, leve
         "parent_pid": parent_pid,
         "argv": argv,
         "python": python,
-        "level": level,
+        "level": config.get("level", "returns"),
+        "filters": filters_of(config),
         "exit": None,
         "windows": [],
     }

@@ -93,7 +93,7 @@ class Slices:
         self._cutter = slicer.Cutter(active.segments.segments)
         self._names = Names()
         argv = list(getattr(sys, "orig_argv", None) or sys.argv or [])
-        self._process = process_values(pid, os.getppid(), argv, sys.version.split()[0], self._config["level"])
+        self._process = process_values(pid, os.getppid(), argv, sys.version.split()[0], self._config)
         self._recording = active
         atexit.register(self.end)
 
@@ -191,7 +191,7 @@ def salvage(pid: int, into: str | os.PathLike[str], last_ns: int | None = None, 
         names.take(segments)
         argv = [part for part in found.get("argv", "").split("\x1f") if part]
         config = found["session"]
-        process = process_values(pid, int(found.get("ppid", 0) or 0), argv, found.get("python"), config.get("level", "returns"))
+        process = process_values(pid, int(found.get("ppid", 0) or 0), argv, found.get("python"), config)
         said = {"salvaged": "dead" if dead else "alive", "last_ns": last_ns}
         kept = _write(cut, os.fspath(into), process, names, segments.anchors, "recovered", said, note)
         del cutter, segments

@@ -15,6 +15,7 @@ from atf._core.errors import FormatError, UsageError
 from atf._core.layout import KINDS
 from atf._core.merge import IdSet, distinct_functions
 from atf._core.spans import STATUS
+from atf.trace_assertions import Assertions
 from atf.trace_events import Events
 from atf.trace_files import Process, Thread, find_session
 from atf.trace_filters import DEEPEST, LAST_NS, glob, most, number, refuse
@@ -46,7 +47,7 @@ class Functions(Mapping[Any, Function]):
         return len(self._named)
 
 
-class Trace:
+class Trace(Assertions):
     """A recording of one or more processes. See :func:`open_trace`."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

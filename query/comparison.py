@@ -50,6 +50,7 @@ class Side:
         self.view, self.spans, self.time, self.check = view, SpanSet.of(view), time, check
         self.labels: list[Label] = self.spans.groups("function").labels
         self.number: Any = None
+        self.function_number: Any = None  # of each function's group the number that both traces share, also where `number` is of paths
         self.paths: CallPaths | None = None
 
     def group_of(self, rows: Any) -> Any:
@@ -107,6 +108,7 @@ def share_functions(before: Side, after: Side) -> Shared:
                 of[at] = number
         names.append(after.labels[other] if other is not None else before.labels[one or 0])
     before.number, after.number = numbers
+    before.function_number, after.function_number = numbers
     return Shared(before, after, names, numpy.arange(len(names), dtype=numpy.uint32), None)
 
 

@@ -1,22 +1,13 @@
-"""Exceptions: where each was raised, which functions it left, and which one caught it.
-
-The events say which functions an exception left, not which handler took it. An exception passes from a function to its caller when
-the caller is left by one directly afterwards, or later by one of the same type and message (a `finally` or `with` ran in between).
-The caller of the last function that it left is the one that caught it.
-"""
+"""The exceptions of a whole trace in groups: where they were raised, which functions they left, and which one caught them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from atf import trace_detail
-from atf._core.layout import NO_DETAIL
+from atf.exceptions import exception_of, passing, type_of
 from atf.query.chunks import Check, chunks
 from atf.query.spanset import Ref, Refs, SpanSet
-
-if TYPE_CHECKING:
-    from atf.trace_files import Thread
 
 RAISED = 1  # status of a span that an exception left
 MOST_LOOKED_AT = 2000  # details that are read for one question
@@ -47,12 +38,6 @@ class Group:
     message: str | None = None
 
 
-def exception_of(thread: Thread, end_seq: int) -> dict[str, Any] | None:
-    """{"type": …, "message": …} of an EXCEPTION event; None when it was not recorded."""
-    link = int(thread.events["detail_seq"][end_seq])
-    return None if link == NO_DETAIL else thread.detail_of(end_seq, link, trace_detail.PYTHON_EXCEPTION)
-
-
 class _Thread:
     """The spans of one thread that an exception left, in the order of their calls, and which of them are one exception."""
 
@@ -69,27 +54,14 @@ class _Thread:
         self.row, self.parent, self.end_seq, self.function = (
             numpy.concatenate(values).astype(numpy.int64) if values else none for values in found.values()
         )
-        n = len(self.row)
-        if not n:
-            return
-        caller = numpy.searchsorted(self.row, self.parent)
-        left = (self.parent >= 0) & (self.row[numpy.minimum(caller, n - 1)] == self.parent)
-        caller = numpy.where(left, numpy.minimum(caller, n - 1), -1)
-        # Of several calls of one caller only the last that was left by an exception can be the one that went on through it.
-        last = numpy.full(n, -1, dtype=numpy.int64)
-        numpy.maximum.at(last, caller[left], self.end_seq[left])
-        goes_on = left & (last[caller] == self.end_seq)
-        apart = numpy.flatnonzero(goes_on & (self.end_seq[caller] != self.end_seq + 1))
         events = spans.threads[thread]
-        for at in apart.tolist():
+
+        def same(at: int, caller: int) -> bool:
             budget[0] -= 2
-            same = None if budget[0] < 0 else exception_of(events, int(self.end_seq[at]))
-            goes_on[at] = same is not None and same == exception_of(events, int(self.end_seq[caller[at]]))
-        self.origins = numpy.ones(n, dtype=bool)
-        self.origins[caller[goes_on]] = False
-        self.top = numpy.where(goes_on, caller, numpy.arange(n))
-        while (self.top[self.top] != self.top).any():
-            self.top = self.top[self.top]
+            said = None if budget[0] < 0 else exception_of(events, int(self.end_seq[at]))
+            return said is not None and said == exception_of(events, int(self.end_seq[caller]))
+
+        self.origins, self.top = passing(self.row, self.parent, self.end_seq, same)
 
 
 def exceptions(spans: SpanSet, check: Check | None = None) -> list[Group]:
@@ -156,17 +128,13 @@ def exceptions(spans: SpanSet, check: Check | None = None) -> list[Group]:
                 break
             budget[0] -= 1
             said = exception_of(spans.threads[thread], end_seq)
-            type = _type(said)
+            type = type_of(said)
             group.types[type] = group.types.get(type, 0) + 1
             group.looked_at += 1
             if group.message is None and said and "message" in said:
                 group.message = said["message"]
         if group.origin != group.top and budget[0] > 0:
             end = int(spans.gather([group.top]).end_seq[0])
-            began, ended = (_type(exception_of(spans.threads[group.top[0]], seq)) for seq in (group.end_seq, end))
+            began, ended = (type_of(exception_of(spans.threads[group.top[0]], seq)) for seq in (group.end_seq, end))
             group.became = ended if ended != began else None
     return [group for _, group in found]
-
-
-def _type(said: dict[str, Any] | None) -> str | None:
-    return str(said["type"]).removeprefix("builtins.") if said and "type" in said else None

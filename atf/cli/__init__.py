@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from atf import __version__
 from atf.exits import Parser, exit_status
 
-COMMANDS = ("record", "attach", "recover", "info", "top", "tree", "spans", "events", "query", "control", "stat", "doctor")
+COMMANDS = ("record", "attach", "recover", "info", "top", "tree", "spans", "events", "diff", "query", "control", "stat", "doctor")
 
 
 def make_parser() -> argparse.ArgumentParser:

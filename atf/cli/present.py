@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from atf.cli import text
+from atf.wording import ITEMS, arguments, call, exception, outcome, value
+
+__all__ = ["arguments", "call", "callers", "detail", "event_json", "exception", "function_json", "outcome", "place", "span_json", "value"]
 
 if TYPE_CHECKING:
     from atf.trace_events import Event
     from atf.trace_manifest import Function
     from atf.trace_spans import Span
-
-_VALUE_LENGTH = 40
-_ITEMS = 6
-
 
 def function_json(function: Function | None) -> dict[str, Any] | None:
     if function is None:
@@ -58,40 +57,6 @@ def span_json(span: Span) -> dict[str, Any]:
     }
 
 
-def cut(shown: str) -> str:
-    return shown if len(shown) <= _VALUE_LENGTH else shown[: _VALUE_LENGTH - 1] + "…"
-
-
-def value(recorded: Any) -> str:
-    """A recorded value in one short line: ``<module.Class>`` for an object, ``…3`` for three items that were not kept."""
-    if isinstance(recorded, Mapping):
-        if list(recorded) == ["~"]:
-            return cut(f"<{recorded['~']}>")
-        if list(recorded) == ["…"]:
-            return f"…{recorded['…']}"
-        return cut("{" + ", ".join(f"{value(key)}: {value(item)}" for key, item in _some(recorded.items())) + "}")
-    if isinstance(recorded, (list, tuple)):
-        return cut("[" + ", ".join(value(item) for item in _some(recorded)) + "]")
-    # A long string is cut before it is quoted: repr would walk all of it.
-    return cut(repr(recorded[: 2 * _VALUE_LENGTH] if isinstance(recorded, (str, bytes)) else recorded))
-
-
-def _some(items: Any) -> list[Any]:
-    return [item for _, item in zip(range(_ITEMS), items)]
-
-
-def arguments(recorded: Mapping[str, Any] | None) -> str:
-    """``(a=1, b='x')``; nothing where none were recorded."""
-    return "" if recorded is None else "(" + ", ".join(f"{name}={value(item)}" for name, item in recorded.items()) + ")"
-
-
-def exception(recorded: Mapping[str, Any]) -> str:
-    """``ValueError: message`` of a recorded exception."""
-    kind, message = str(recorded.get("type")).removeprefix("builtins."), recorded.get("message")
-    said = f": {message}" if message else ""
-    return f"{kind}{said}" if len(said) <= 2 * _VALUE_LENGTH else f"{kind}{said[: 2 * _VALUE_LENGTH]}…"
-
-
 def detail(recorded: Mapping[str, Any]) -> str:
     """The values that an event carries: arguments, result, exception or attributes."""
     if isinstance(recorded.get("args"), Mapping):
@@ -108,22 +73,7 @@ def detail(recorded: Mapping[str, Any]) -> str:
 def callers(recorded: Mapping[str, Any]) -> str:
     """`` ← main+0x1c ← 0x7f…`` of a call that was recorded with its backtrace."""
     walk = recorded.get("backtrace")
-    return "" if not isinstance(walk, list) else "".join(f" ← {one['returns_to']}" for one in walk[:_ITEMS]) + (" ← …" if len(walk) > _ITEMS else "")
-
-
-def outcome(span: Span) -> str:
-    """What a reader must know about how a span ended; empty for one that returned."""
-    if span.status == "exception":
-        recorded = span.exception
-        return f"raised {exception(recorded)}" if recorded is not None else "raised"
-    return "" if span.status == "ok" else str(span.status)
-
-
-def call(span: Span) -> str:
-    """``module.name(arguments) → result``, as far as these were recorded."""
-    given = span.args if span.args is not None else span.attributes
-    result = span.result
-    return span.name + arguments(given) + (f" → {value(result)}" if result is not None else "")
+    return "" if not isinstance(walk, list) else "".join(f" ← {one['returns_to']}" for one in walk[:ITEMS]) + (" ← …" if len(walk) > ITEMS else "")
 
 
 def place(file: str, line: int) -> str:

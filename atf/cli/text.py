@@ -4,42 +4,15 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_UNITS = (("ns", 1), ("µs", 10**3), ("ms", 10**6), ("s", 10**9))
-# Names, messages and values come from the recorded program: what would move the cursor or break a line is written as an escape.
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {9: "\\t", 10: "\\n", 13: "\\r"}
+from atf.wording import clean, count, duration
 
-
-def clean(text: str) -> str:
-    """The text in one line, without control characters and with nothing that cannot be encoded."""
-    return text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def duration(ns: float | None) -> str:
-    """A duration in nanoseconds with three digits: ``1.23 ms``; ``-`` for None."""
-    if ns is None:
-        return "-"
-    sign, size = ("-", -ns) if ns < 0 else ("", ns)
-    if size >= 60 * 10**9:
-        minutes, rest = divmod(round(size / 10**8), 600)
-        return f"{sign}{minutes} min {rest / 10:.1f} s"
-    if size < 1000:
-        return f"{sign}{size:.0f} ns" if size == int(size) or size >= 999.5 else f"{sign}{size:.3g} ns"
-    for unit, scale in _UNITS[1:]:
-        value = size / scale
-        if value < 999.5 or unit == "s":
-            return f"{sign}{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
-    raise AssertionError("unreachable")
-
+__all__ = ["clean", "count", "duration", "on_terminal", "print_fields", "print_table", "size", "tail"]
 
 def size(count: int) -> str:
     """A number of bytes: ``1.5 MiB``."""
     units = ("B", "KiB", "MiB", "GiB", "TiB")
     step = min(max(count.bit_length() - 1, 0) // 10, len(units) - 1)
     return f"{count / 1024**step:.1f} {units[step]}" if step else f"{count} B"
-
-
-def count(number: int) -> str:
-    return f"{number:,}"
 
 
 def tail(shown: str, length: int) -> str:

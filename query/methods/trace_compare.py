@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from atf.query import comparison
+from atf.query import comparison, divergence
 from atf.query.alignment import pair_threads
 from atf.query.changes import Changes, Wanted
 from atf.query.comparison import CONFIDENCE, QUARTILES, Drift, Side, Sums
@@ -17,9 +17,11 @@ from atf.query.examples import ids_of
 from atf.query.pages import Limit, Metadata, Offset, fit, page_metadata, query_of, read_cursor
 from atf.query.params import Params, Result
 from atf.query.rpc import Method
+from atf.query.spangroups import Label
 
 METADATA_BYTES = 24_000
 MOST_THREADS = 50
+MOST_CALLERS, MOST_SIBLINGS = 40, 40
 Kind = Literal["appeared", "vanished", "count", "time"]
 Confidence = Literal["noise", "possible", "likely", "certain"]
 _KINDS = ("appeared", "vanished", "count", "time")
@@ -114,9 +116,42 @@ class ThreadPair(Result):
     after_self_ns: int
 
 
+class Called(Result):
+    """A call of one of the traces."""
+
+    function_name: str
+    module_name: str
+    span_id: str
+
+
+class Sibling(Result):
+    """Calls of one function by the same caller, one after the other. change: same (both traces have them), vanished or appeared."""
+
+    change: Literal["same", "vanished", "appeared"]
+    name: str
+    count: int
+
+
+class Divergence(Result):
+    """The first call that is not the same in both: until then, each thread made calls of the same functions in the same order, each by the same
+    caller. path: the callers, from the root on; position: how many calls the last of them had made until then. before, after: the
+    next call that it made; null: it made no more. siblings: its calls around there, side by side. afterNs: since the begin of the trace.
+    """
+
+    thread_name: str
+    before_thread_id: int | None
+    after_thread_id: int | None
+    path: list[str]
+    position: int
+    before: Called | None
+    after: Called | None
+    siblings: list[Sibling]
+    after_ns: int
+
+
 class Comparison(Result):
     """counts: groups by what became of them, whatever was asked for: appeared, vanished, count (changed by minChange or more), time (likely or
-    possible), same. threads: the pairs whose time differs most."""
+    possible), same. firstDivergence: null when all calls are the same; on the first page only. threads: the pairs whose time differs most."""
 
     before: Whole
     after: Whole
@@ -125,6 +160,7 @@ class Comparison(Result):
     changes: list[Change]
     threads: list[ThreadPair]
     metadata: Metadata
+    first_divergence: Divergence | UnsetType | None = UNSET
 
 
 def run(context: Context, params: CompareParams) -> Comparison:
@@ -141,6 +177,7 @@ def run(context: Context, params: CompareParams) -> Comparison:
     if sides[1].view.growing:
         metadata.growing, metadata.as_of_ns = True, sides[1].view.info["time_end_ns"]
     return Comparison(
+        first_divergence=_divergence(*sides) if first == 0 else UNSET,
         before=_whole(sides[0]),
         after=_whole(sides[1]),
         drift=DriftSaid(
@@ -168,6 +205,44 @@ def _changes(before: Side, after: Side, params: CompareParams) -> tuple[Changes,
         shared = comparison.share_paths(before, after)
         sums = [side.sums(len(shared)) for side in (before, after)]
     return Changes(shared, sums[0], sums[1], drift, wanted), drift
+
+
+def _divergence(before: Side, after: Side) -> Divergence | None:
+    shared = comparison.share_functions(before, after)
+    found = divergence.first_divergence(before, after)
+    if found is None:
+        return None
+    threads = [divergence.thread_of(side, at) for side, at in zip((before, after), found.threads)]
+    side, at = next((side, at) for side, at in zip((before, after), found.threads) if at is not None)
+    path = [_name(shared.names[number]) for number in divergence.path_of(side, at, found.caller)]
+    if len(path) > MOST_CALLERS:
+        path = [*path[: MOST_CALLERS // 2], "…", *path[-MOST_CALLERS // 2 :]]
+    calls: list[Called | None] = []
+    for side, of, row in zip((before, after), found.threads, found.rows):
+        if of is None or row is None:
+            calls.append(None)
+            continue
+        rows = side.spans.rows(of, row, row + 1)
+        function = side.spans.functions[int(rows.function[0])]
+        calls.append(Called(function_name=function.name, module_name=function.module, span_id=side.spans.span_ids(rows)[0]))
+    words: dict[str, Literal["same", "vanished", "appeared"]] = {"both": "same", "before": "vanished", "after": "appeared"}
+    return Divergence(
+        thread_name=str(next(thread for thread in threads if thread is not None).name),
+        before_thread_id=threads[0].tid if threads[0] else None,
+        after_thread_id=threads[1].tid if threads[1] else None,
+        path=path,
+        position=found.position,
+        before=calls[0],
+        after=calls[1],
+        siblings=[
+            Sibling(change=words[one.side], name=_name(shared.names[one.group]), count=one.count) for one in found.siblings[:MOST_SIBLINGS]
+        ],
+        after_ns=found.after_ns,
+    )
+
+
+def _name(label: Label) -> str:
+    return f"{label.module}.{label.name}" if label.module else label.name
 
 
 def _measures(side: Side, sums: Sums, size: int, page: Any) -> list[Measures | None]:
@@ -217,7 +292,7 @@ def _rows(found: Changes, page: Any) -> list[Change]:
             against_drift=_known(found.against_drift[group]),
         )
         if shared.parent is not None:
-            row.path = [f"{one.module}.{one.name}" if one.module else one.name for one in shared.path(group)]
+            row.path = [_name(one) for one in shared.path(group)]
             if before is None or after is None:
                 row.paths_below = int(found.below[group])
         rows.append(row)
