@@ -1,5 +1,6 @@
 """Slices against an oracle: what a program of known events wrote between two moments is what the slice holds, and nothing else."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -171,7 +172,7 @@ def test_stretches_side_by_side_have_every_record_once(slices, tmp_path):
         write(100 * k, 100, details=k % 2)
         moments.append(s.now_ns())
     found = []
-    for k, (start, end) in enumerate(zip(moments, moments[1:], strict=False)):
+    for k, (start, end) in enumerate(itertools.pairwise(moments)):
         (rows,) = read(s.keep(tmp_path / str(k), start, end).path).values()
         found += rows
     assert found == list(range(4000))
@@ -212,7 +213,7 @@ def test_threads_that_ended_leave_their_slots_to_others(slices, tmp_path):
         worker.end()
     kept = s.keep(tmp_path / "t", start, s.now_ns())
     with atf.open(kept.path) as trace:
-        rows = [[row for row in thread.events.tolist()] for thread in trace.threads]
+        rows = [thread.events.tolist() for thread in trace.threads]
         assert [thread.tid for thread in trace.threads] == tids
     for k, events in enumerate(rows):
         if k < 5:
