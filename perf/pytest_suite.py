@@ -103,7 +103,7 @@ def run(side: str, tests: int, scratch: Path, report: Report) -> dict:
     found = {"ns": json.loads((place / "took.json").read_text()) / tests, "bytes": (size_of(place / "out") + size_of(place / ".kolo")) / tests}
     if side == "atf, kept":
         found["calls"] = calls_of(place / "out")
-    shutil.rmtree(place)
+    shutil.rmtree(place, ignore_errors=True)
     return found
 
 
@@ -161,7 +161,7 @@ def main() -> int:
     tests = 6 if options.quick else options.tests
     report = Report("pytest_suite", options)
     sides = [side for side in available(report) if side not in options.without]
-    with tempfile.TemporaryDirectory(prefix="atf-perf-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="atf-perf-", ignore_cleanup_errors=True) as scratch:
         results = in_turn({side: lambda side=side: run(side, tests, Path(scratch), report) for side in sides}, options.rounds)
         alone = slices(20 if options.quick else 300, Path(scratch))
     show(report, results, alone, tests)
