@@ -35,6 +35,9 @@ typedef struct atf_cutter {
     atf_global_lane *global;
     uint32_t dead;           /* the producers are gone: no ring changes hands any more */
     atf_timescale scale;
+    /* where the last walk over a detail ring ended: the next one mostly begins behind it */
+    const atf_ring *walked;
+    uint64_t walked_first, walked_number, walked_at;
     /* the owner's clock, see atf_cutter_now */
     uint64_t turn_ticks, step_ns;
     atf_anchor origin;

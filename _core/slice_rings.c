@@ -126,21 +126,28 @@ uint64_t atf_cut_events(atf_cutter *k, atf_cut *cut, atf_slot *slot, uint32_t nu
 
 /* ---------------------------------------------------------------- details */
 /* The details with the numbers [least, most] of one ring. Records are walked: only their lengths tell where the next one is. */
-static atf_detail_run *copy_details(const uint8_t *base, uint64_t end, uint64_t number, uint64_t least, uint64_t most)
+static atf_detail_run *copy_details(atf_cutter *k, const atf_ring *ring, uint64_t first, uint64_t least, uint64_t most)
 {
-    uint64_t at = 0, begin = 0, n = 0, first = number;
+    const uint8_t *base = (const uint8_t *)k->global + ring->offset;
+    uint64_t at = 0, number = first, end = atf_ring_committed(ring), begin, n;
     atf_detail_record r;
-    for (; at + sizeof r <= end && number <= most; number++) {
+    if (end > ring->capacity) end = ring->capacity; /* another process's word */
+    if (k->walked == ring && k->walked_first == first && k->walked_number <= least) number = k->walked_number, at = k->walked_at;
+    for (begin = at, n = 0; at + sizeof r <= end && number <= most; number++) {
         memcpy(&r, base + at, sizeof r);
         if (r.total_length < sizeof r || r.total_length > end - at) break;
-        if (number < least) begin = at + r.total_length, first = number + 1;
-        else n++;
         at += r.total_length;
+        if (number < least) begin = at;
+        else n++;
     }
-    atf_detail_run *run = malloc(sizeof *run + (n ? at - begin : 0));
+    atf_detail_run *run = malloc(sizeof *run + (at - begin));
     if (!run) return NULL;
-    *run = (atf_detail_run){NULL, first, n, n ? at - begin : 0};
+    *run = (atf_detail_run){NULL, number - n, n, at - begin};
     memcpy(run->records, base + begin, run->bytes);
+    k->walked = ring;
+    k->walked_first = first;
+    k->walked_number = number;
+    k->walked_at = at;
     return run;
 }
 
@@ -158,10 +165,9 @@ void atf_cut_details(atf_cutter *k, atf_cut *cut, atf_slot *slot, uint32_t numbe
             tries++;
             continue;
         }
-        uint64_t end = atf_ring_committed(r);
-        if (end > r->capacity) end = r->capacity;
-        atf_detail_run *run = copy_details((const uint8_t *)k->global + r->offset, end, first, least, most);
+        atf_detail_run *run = copy_details(k, r, first, least, most);
         if (!let_go(k, r, how, first)) {
+            k->walked = NULL;
             free(run);
             tries++;
             continue;

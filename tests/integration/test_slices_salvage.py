@@ -96,7 +96,7 @@ def calls(path):
         found = {}
         for event in trace.events(kind="call"):
             found.setdefault(str(event.thread), []).append(event.function.name)
-        last = [span for span in trace.spans(function="inner")]
+        last = list(trace.spans(function="inner"))
         assert all(span.status == "open" for span in last)
         return found
 
@@ -111,7 +111,7 @@ def test_a_killed_process(start, tmp_path):
     manifest = json.loads((tmp_path / "t/manifest.json").read_text())
     assert manifest["test"] == {"worker": "gw0"} and manifest["slice"]["salvaged"] == "dead" and manifest["argv"][-1] == "kill"
     with atf.open(kept.path) as trace:
-        inner = [event for event in trace.events(function="inner")][-1]
+        inner = list(trace.events(function="inner"))[-1]
         assert inner.detail["args"] == {"what": "kill"}
     assert not segments_of(session) and runtime.sessions() == [], "whoever salvages a dead process removes its rings"
     with pytest.raises(SessionError, match="salvaged already"):

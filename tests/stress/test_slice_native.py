@@ -14,6 +14,7 @@ QUICK = {
     "a reader of its own and one from outside": "readers=2 pace=300",
     "every record has a detail": "readers=2 pace=200 details=1",
     "threads take the slots of others": "readers=1 slots=6 lives=30 records=3000 pace=100",
+    "slots change hands all the time": "readers=1 slots=4 lives=800 records=60 pace=100",
     "more threads than slots": "readers=1 slots=2 threads=6 pace=100 cells=256",
     "two rings a lane": "readers=1 index_rings=2 detail_rings=2 pace=200",
 }

@@ -59,6 +59,13 @@ def test_collector(tmp_path):
     assert {"TraceEvent", "record(event), recorded", "deque, lock, uuid4", "logging, QueueHandler, extra="} <= set(found["figures"])
 
 
+def test_pytest_suite(tmp_path):
+    """FORBIDDEN: a kept test whose trace has other calls than the test made, or a green test that leaves a byte."""
+    found = quick("pytest_suite", tmp_path, "--without", "viztracer, new", "--without", "viztracer, reused", "--without", "kolo")
+    assert limits(found) == [0.3, 0.2, 0, 0.5]
+    assert found["goals"][2]["met"]
+
+
 def test_flight(tmp_path):
     """FORBIDDEN: a detail on disk without a mark, or an overload whose losses are not counted to the last record."""
     found = quick("flight", tmp_path)
