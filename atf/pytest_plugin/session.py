@@ -143,5 +143,7 @@ def live(request: pytest.FixtureRequest) -> LiveTrace:
         pytest.skip("--no-atf: nothing is recorded that this test could ask about")
     attempt = None if session.tests is None else session.tests.attempt
     if attempt is None:
+        if session.tests is not None and session.tests.refused:
+            raise pytest.UsageError(session.tests.refused)
         raise pytest.UsageError('the fixture trace needs a recording: @pytest.mark.atf(mode="off") takes it away')
     return LiveTrace(session.tests.slice_of(attempt), attempt)
