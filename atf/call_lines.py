@@ -20,9 +20,13 @@ _OK = 0
 def describe(rows: Rows, row: int) -> str:
     """``module.name(arguments) → result  1.23 ms  [raised ValueError: …]``."""
     span = rows.span(row)
-    timed = not _untimed(span)
-    parts = [wording.call(span), *([wording.duration(span.duration_ns)] if timed else [])]
-    if timed and (ended := wording.outcome(span)):
+    if _untimed(span):
+        return wording.clean(wording.call(span))
+    waits = span.status in ("open", "unwound") and rows.ended_by_yield(row)
+    if waits and span.function.id >> 32 == 0:
+        return wording.clean(f"{wording.call(span)}  [around an await]")  # its end is in the file, but not which one of several it is
+    parts = [wording.call(span), wording.duration(span.duration_ns)]
+    if ended := "suspended" if waits else wording.outcome(span):
         parts.append(f"[{ended}]")
     return wording.clean("  ".join(parts))
 

@@ -16,7 +16,7 @@ from atf._core.errors import UsageError
 
 INDEX = "index.jsonl"
 GREEN = "passed"
-_LEVELS = 4  # directories between an index and a trace that it names, at most
+_LEVELS = 3  # directories between an index and a trace that it names, at most
 
 
 def _entries(index_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -81,7 +81,10 @@ def green_for(trace_dir: str | os.PathLike[str]) -> str:
         raise UsageError(f"{os.fspath(trace_dir)}: is not the trace of a test; name the recording to compare it with")
     place = Path(trace_dir).resolve()
     for above in list(place.parents)[:_LEVELS]:
-        found = last_green(above, nodeid, other_than=trace_dir)
-        if found is not None:
-            return found
+        if (above / INDEX).exists():  # of its run, or of all; other runs lie beside it
+            for directory in (above, above.parent):
+                found = last_green(directory, nodeid, other_than=trace_dir)
+                if found is not None:
+                    return found
+            break
     raise UsageError(f"{os.fspath(trace_dir)}: no {INDEX} above it has a kept trace of {nodeid} that passed (--atf=on keeps those of green tests)")

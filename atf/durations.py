@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from atf import wording
 from atf._core.errors import TraceIncomplete, UsageError
-from atf._core.layout import KINDS
 from atf.callset import CallSet
 from atf.window_rows import only_calls
 
@@ -90,7 +89,7 @@ class Timed(CallSet):
             own = rows.function(row).id >> 32 == 0
             if not own and only_calls(thread.process.manifest.data.get("level")):
                 raise TraceIncomplete(f"how long {self._pattern!r} took was not recorded: the level was 'calls'; record with level='returns'")
-            if own and status[at] == _UNWOUND and KINDS.get(int(thread.events[int(c.end_seq[row])]["event_kind"])) == "yield":
+            if own and status[at] == _UNWOUND and rows.ended_by_yield(row):
                 without[at] = True  # a span around an await: its coroutine was suspended, and the span's end cannot be told from others'
         if without.any():
             number = int(without.sum())

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from atf import call_lines, exceptions, wording
-from atf._core.layout import KINDS
 from atf._core.spans import NO_SEQ
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class _State(NamedTuple):
     suspended: list[int]
 
 
-def _state(rows: Rows, thread: Any, first: int, end: int, at_ns: int) -> _State:
+def _state(rows: Rows, first: int, end: int, at_ns: int) -> _State:
     import numpy
 
     c = rows.table.columns
@@ -90,8 +89,7 @@ def _state(rows: Rows, thread: Any, first: int, end: int, at_ns: int) -> _State:
     running = numpy.flatnonzero(started & ~closed) + first
     is_open = numpy.flatnonzero(started & closed & (c.status[first:end] == 3)) + first
     # What is suspended for good ends at its last YIELD.
-    kinds = thread.events["event_kind"][c.end_seq[is_open]] if len(is_open) else []
-    return _State(running.tolist(), [row for row, kind in zip(is_open.tolist(), kinds) if KINDS.get(int(kind)) == "yield"])
+    return _State(running.tolist(), [row for row in is_open.tolist() if rows.ended_by_yield(row)])
 
 
 def _ways(rows: Rows, found: list[int]) -> list[list[int]]:
@@ -113,11 +111,29 @@ def _ways(rows: Rows, found: list[int]) -> list[list[int]]:
 
 def _open_spans(rows: Rows, at_ns: int) -> Iterator[str]:
     for thread, first, end in rows.threads():
-        state = _state(rows, thread, first, end, at_ns)
-        own = [row for row in state.running + state.suspended if rows.function(row).id >> 32 == 0]
-        for row in own[-_SECTION:]:
+        state = _state(rows, first, end, at_ns)
+        own = [row for row in state.running if rows.function(row).id >> 32 == 0]
+        own += _around_awaits(rows, first, end, state.suspended)
+        for row in sorted(own)[-_SECTION:]:
             span = rows.span(row)
             yield f"{wording.call(span)}  for {wording.duration(at_ns - span.start_ns)}  in {thread}"
+
+
+def _around_awaits(rows: Rows, first: int, end: int, suspended: list[int]) -> list[int]:
+    """Spans of the program's own that were open in a coroutine when it was suspended, where it still is."""
+    import numpy
+
+    c, waiting = rows.table.columns, set(suspended)
+    own = numpy.array([f.id >> 32 == 0 for f in rows.table.functions], dtype=bool)
+    found = []
+    for row in (numpy.flatnonzero((c.status[first:end] == 2) & own[c.function[first:end]]) + first).tolist() if waiting else ():
+        above = int(rows.parent[row])
+        while above >= 0 and own[c.function[above]]:
+            above = int(rows.parent[above])
+        # It ended with the suspension that its coroutine is in: not with one before that.
+        if above in waiting and int(c.end_seq[row]) == int(c.end_seq[above]):
+            found.append(row)
+    return found
 
 
 def _events(window: Window, at_ns: int) -> list[str]:
@@ -135,7 +151,7 @@ def _threads(rows: Rows, at_ns: int) -> Iterator[str]:
             continue
         # Without returns nobody knows what had ended.
         knows = thread.process.manifest.data.get("level") != "calls"
-        state = _state(rows, thread, first, end, at_ns) if knows else _State([], [])
+        state = _state(rows, first, end, at_ns) if knows else _State([], [])
         name = f"{thread} ({thread.tid})"
         for way in _ways(rows, state.running)[-1:]:
             yield f"{name}: in {_way(rows, way)}  for {wording.duration(at_ns - rows.span(way[-1]).start_ns)}"

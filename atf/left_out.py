@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _COMPILED = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
 _WILD = re.compile(r"[*?[]")
+_SAID = 4  # filters that a message names
 # What runs a test is never meant by a name without a module.
 _HARNESS = ("_pytest", "pytest", "pluggy", "xdist", "execnet", "atf")
 
@@ -47,9 +48,9 @@ def left_out(process: Process, pattern: str, found: bool) -> str | None:
         return f"{_said(include, exclude)}, and {pattern!r} may be the name of a function left out: write its module too, as in 'shop.tax.rate'"
     for one in exclude:
         if overlap(pattern, f"{one}.*"):
-            return f"the recording's filters left out {one!r} (exclude)"
+            return f"the recording's filters left out {one!r} (exclude): let it be recorded to ask about it"
     if include and pattern not in include and not any(_within(module, one) for module in modules for one in include):
-        return f"the recording's filters left it out: {_said(include, [])}"
+        return f"the recording's filters left it out: {_said(include, [])}; include it too to ask about it"
     if not found and "c" not in level and data.get("level") is not None and is_compiled(pattern):
         return f"it is a function written in C, and the level was {data['level']!r}: record with level='c' (or 'c,args')"
     return None
@@ -59,8 +60,12 @@ def _texts(value: Any) -> list[str]:
     return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
-def _said(include: Iterable[str], exclude: Iterable[str]) -> str:
-    said = [f"{name} {', '.join(map(repr, globs))}" for name, globs in (("include", include), ("exclude", exclude)) if globs]
+def _said(include: list[str], exclude: list[str]) -> str:
+    said = []
+    for name, globs in (("include", include), ("exclude", exclude)):
+        if globs:
+            more = f", … ({len(globs)})" if len(globs) > _SAID else ""
+            said.append(f"{name} {', '.join(map(repr, globs[:_SAID]))}{more}")
     return "it was recorded with " + " and ".join(said)
 
 
@@ -93,6 +98,9 @@ def _meet(one: str, other: str) -> bool:
 
 def overlap(one: str, other: str) -> bool:
     """Whether some text fits both patterns."""
+    heads = [pattern[: match.start()] if (match := _WILD.search(pattern)) else pattern for pattern in (one, other)]
+    if not heads[0].startswith(heads[1]) and not heads[1].startswith(heads[0]):
+        return False  # soon, since there may be hundreds of filters
     a, b = _elements(one), _elements(other)
     reached = {(0, 0)}
     pending = [(0, 0)]

@@ -65,33 +65,44 @@ class Raised(Count):
 
 
 def raised(window: Window, wanted: Any) -> Raised:
-    rows = window.rows
     name, fits = _fitting(wanted)
-    found = exceptions.thrown(rows)
+    every = exceptions.thrown(window.rows)
+    verdicts = [fits(one.type) for one in every]
     missing = window.lost
     if missing is None and any(only_calls(p.manifest.data.get("level")) for p in window.trace.processes):
         missing = "at level 'calls' no exceptions are recorded; record with level='returns'"
-    unknown = sum(one.type is None for one in found)
-    if missing is None and name != "*" and unknown:
-        missing = f"of {unknown} exceptions in the window the type was not recorded (under the profile hook it never is)"
-    return Raised(window, name, [one for one in found if fits(one.type)], "", missing)
+    unknown = [one.type for one, verdict in zip(every, verdicts) if verdict is None]
+    if missing is None and None in unknown:
+        missing = f"of {unknown.count(None)} exceptions in the window the type was not recorded (under the profile hook it never is)"
+    elif missing is None and unknown:
+        missing = f"whether {unknown[0]} is one is not known here: import its module before, or ask by name"
+    return Raised(window, name, [one for one, verdict in zip(every, verdicts) if verdict], "", missing)
 
 
-def _fitting(wanted: Any) -> tuple[str, Callable[[str | None], bool]]:
-    """(what to call it, whether a recorded type fits): a class and its subclasses, or a pattern of the name."""
+def _fitting(wanted: Any) -> tuple[str, Callable[[str | None], bool | None]]:
+    """(what to call it, whether a recorded type fits, None: not known): a class and its subclasses, or a pattern of the name."""
     if wanted is None:
         return "*", lambda type: True
     if isinstance(wanted, str):
         by_name = glob("raised", wanted)
-        return wanted, lambda type: type is not None and (by_name(type) or by_name(type.rpartition(".")[2]))
+        return wanted, lambda type: None if type is None else by_name(type) or by_name(type.rpartition(".")[2])
     if not (isinstance(wanted, type) and issubclass(wanted, BaseException)):
         raise UsageError(f"raised({wanted!r}): give an exception class, or a pattern of its name")
-    names: set[str | None] = set()
-    pending = [wanted]
+    if wanted is BaseException:
+        return wanted.__qualname__, lambda type: True
+    names, known = _names(wanted), _names(BaseException)
+    # A class of a module that this process has not loaded may be a subclass.
+    return wanted.__qualname__, lambda type: True if type in names else False if type in known else None
+
+
+def _names(root: type[BaseException]) -> set[str | None]:
+    """The names of a class and all its subclasses, as recordings have them."""
+    found: set[str | None] = set()
+    pending, seen = [root], {root}
     while pending:
         one = pending.pop()
-        known = len(names)
-        names |= {f"{one.__module__}.{name}".removeprefix("builtins.") for name in (one.__qualname__, one.__name__)}
-        if len(names) > known:
-            pending += type.__subclasses__(one)
-    return wanted.__qualname__, names.__contains__
+        found |= {f"{one.__module__}.{name}".removeprefix("builtins.") for name in (one.__qualname__, one.__name__)}
+        new = set(type.__subclasses__(one)) - seen
+        seen |= new
+        pending += new
+    return found

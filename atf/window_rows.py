@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from atf._core.spans import NO_SEQ
 from atf.trace_filters import glob
 from atf.trace_spans import Span
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from atf.trace import Trace
     from atf.trace_manifest import Function
 
-_CALL = 1
+_CALL, _YIELD = 1, 5
 
 
 def only_calls(level: Any) -> bool:
@@ -119,6 +120,12 @@ class Rows:
         """By which rows are in order of time."""
         c = self.table.columns
         return int(c.start_ns[row]), int(c.thread[row]), row
+
+    def ended_by_yield(self, row: int) -> bool:
+        """Whether the last that is known of a row is a suspension: its own, or that of the coroutine in which a span was open (around an await)."""
+        c = self.table.columns
+        seq = int(c.end_seq[row])
+        return seq != NO_SEQ and int(self.table.threads[int(c.thread[row])].events[seq]["event_kind"]) == _YIELD
 
     def names(self) -> list[str]:
         """The qualified names of all functions of the trace."""

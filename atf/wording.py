@@ -86,5 +86,5 @@ def outcome(span: Span) -> str:
 def call(span: Span) -> str:
     """``module.name(arguments) → result``, as far as these were recorded."""
     given = span.args if span.args is not None else span.attributes
-    result = span.result
+    result = span.result if span.status in ("ok", "lost") else None  # the event at another's end is not its own, or a value that was yielded
     return span.name + arguments(given) + (f" → {value(result)}" if result is not None else "")

@@ -34,31 +34,33 @@ def pair(before: Sequence[Any], after: Sequence[Any], keys: Sequence[Callable[[A
     return [(at, of_before.get(at)) for at in range(len(before))] + [(None, at) for at in sorted(left)]
 
 
-def align(before: Sequence[Hashable], after: Sequence[Hashable]) -> list[tuple[int | None, int | None]]:
+def align(before: Sequence[Hashable], after: Sequence[Hashable], cut: tuple[bool, bool] = (False, False)) -> list[tuple[int | None, int | None]]:
     """Positions of a longest common subsequence side by side, and of what only one side has: before first, where both stand at one place.
 
-    The same beginnings and ends cost nothing; between them time and memory grow with the product of the lengths.
+    cut: whether a side is the beginning of something longer. What the other side has behind its end may be in the rest: it is left out.
+    The same beginnings, and ends of whole sides, cost nothing; between them time and memory grow with the product of the lengths.
     """
     first, ends = 0, 0
     shorter = min(len(before), len(after))
     while first < shorter and before[first] == after[first]:
         first += 1
-    while ends < shorter - first and before[-1 - ends] == after[-1 - ends]:
+    while not any(cut) and ends < shorter - first and before[-1 - ends] == after[-1 - ends]:
         ends += 1
     a, b = range(first, len(before) - ends), range(first, len(after) - ends)
-    # longest[i][j]: of what begins at the i-th of a and the j-th of b.
-    longest = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+    # alone[i][j]: how many stand alone, at least, from the i-th of a and the j-th of b on.
+    alone = [[0 if cut[1] else len(a) - i] * (len(b) + 1) for i in range(len(a) + 1)]
+    alone[len(a)] = [0 if cut[0] else len(b) - j for j in range(len(b) + 1)]
     for i in reversed(range(len(a))):
         for j in reversed(range(len(b))):
             same = before[a[i]] == after[b[j]]
-            longest[i][j] = longest[i + 1][j + 1] + 1 if same else max(longest[i + 1][j], longest[i][j + 1])
+            alone[i][j] = alone[i + 1][j + 1] if same else 1 + min(alone[i + 1][j], alone[i][j + 1])
     middle: list[tuple[int | None, int | None]] = []
     i = j = 0
-    while i < len(a) or j < len(b):
+    while (i < len(a) or j < len(b)) and not (j == len(b) and cut[1]) and not (i == len(a) and cut[0]):
         if i < len(a) and j < len(b) and before[a[i]] == after[b[j]]:
             middle.append((a[i], b[j]))
             i, j = i + 1, j + 1
-        elif j == len(b) or (i < len(a) and longest[i + 1][j] >= longest[i][j + 1]):
+        elif j == len(b) or (i < len(a) and alone[i + 1][j] <= alone[i][j + 1]):
             middle.append((a[i], None))
             i += 1
         else:

@@ -106,17 +106,17 @@ def _described(before: Side, after: Side, pair: Pair, rows: tuple[int | None, in
     own = (rows[0] if parents[0] == caller else None, rows[1] if parents[1] == caller else None)
     at_row = next(row for row in rows if row is not None)
     around = [_calls_of(side, at, caller, at_row) for side, at, _ in sides]
-    position = max(number for number, _ in around)
-    siblings = _aligned(*(groups for _, groups in around))
+    position = max(number for number, _, _ in around)
+    siblings = _aligned([groups for _, groups, _ in around], (around[0][2], around[1][2]))
     return Divergence(pair, caller, own, siblings, position, after_ns)
 
 
-def _calls_of(side: Side, thread: int | None, caller: int, at: int) -> tuple[int, list[int]]:
-    """(how many calls the caller made before row `at`, the shared numbers of the functions of its calls around there)."""
+def _calls_of(side: Side, thread: int | None, caller: int, at: int) -> tuple[int, list[int], bool]:
+    """(how many calls the caller made before row `at`, the shared numbers of the functions of its calls around there, whether more follow)."""
     import numpy
 
     if thread is None:
-        return 0, []
+        return 0, [], False
     if caller >= 0:
         children = side.spans.children((thread, caller)).row
     else:
@@ -126,12 +126,13 @@ def _calls_of(side: Side, thread: int | None, caller: int, at: int) -> tuple[int
     before = int(numpy.searchsorted(children, at))
     some = children[max(0, before - BEFORE) : before + BEYOND]
     rows = side.spans.gather(Refs(numpy.full(len(some), thread, dtype=numpy.uint32), some))
-    return before, _named(side, rows).tolist()
+    return before, _named(side, rows).tolist(), len(children) > before + BEYOND
 
 
-def _aligned(before: Sequence[int], after: Sequence[int]) -> list[Sibling]:
+def _aligned(groups: Sequence[list[int]], cut: tuple[bool, bool]) -> list[Sibling]:
+    before, after = groups
     found: list[Sibling] = []
-    for one, other in align(before, after):
+    for one, other in align(before, after, cut):
         side = "after" if one is None else "before" if other is None else "both"
         group = before[one] if one is not None else after[other or 0]
         if found and (found[-1].side, found[-1].group) == (side, group):

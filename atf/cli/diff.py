@@ -17,7 +17,7 @@ def add_parser(subparsers: Any) -> None:
         description="The first call that differs, functions that appeared or vanished, and changes of counts and times.",
         epilog="Exit status: 0 when the calls are the same, 1 when they differ, 2 when something went wrong. Times alone are no difference.",
     )
-    parser.add_argument("before", metavar="A", help="a recording, of a run that went well, say; alone: a test's, which is compared with the last one that passed")
+    parser.add_argument("before", metavar="A", help="a recording, of a run that went well, say; alone: of a test, compared with the last one that passed")
     parser.add_argument("after", metavar="B", nargs="?", help="the recording to look at")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
     parser.add_argument("--by", choices=("functions", "paths"), default="functions", help="what is counted: functions, or call paths (default: functions)")
