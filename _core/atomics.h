@@ -46,6 +46,15 @@ static inline int atf_cas_acq_rel64(uint64_t *p, uint64_t expected, uint64_t wan
     return __atomic_compare_exchange_n(p, &expected, wanted, 0, ATF_ORDER_ACQ_REL, ATF_ORDER_ACQUIRE);
 }
 
+/* What was read before is read before what is read behind it: for words that tell whether a copy is whole. ThreadSanitizer does not know
+ * fences; what it checks does not rest on them. */
+static inline void atf_fence_acquire(void)
+{
+#ifndef __SANITIZE_THREAD__
+    __atomic_thread_fence(ATF_ORDER_ACQUIRE);
+#endif
+}
+
 static inline void atf_pause(void)
 {
 #if defined(__x86_64__)

@@ -82,18 +82,24 @@ static inline uint32_t atf_lane_borrow(const atf_lane *l)
     return ATF_NO_RING;
 }
 
-/* Drop-oldest: takes the oldest FULL ring that the drain does not hold. */
+/* The oldest FULL ring that no reader holds: what drop-oldest takes. */
+static inline uint32_t atf_lane_oldest_full(const atf_lane *l)
+{
+    uint32_t oldest = ATF_NO_RING;
+    uint64_t borrowed = atf_load_acquire64(l->borrowed), first = UINT64_MAX;
+    ATF_EACH_RING (l, borrowed, i) {
+        atf_ring *r = atf_lane_ring(l, i);
+        if (atf_load_acquire32(&r->state) != ATF_RING_FULL || atf_load_relaxed64(&r->first_seq) >= first) continue;
+        oldest = i;
+        first = atf_load_relaxed64(&r->first_seq);
+    }
+    return oldest;
+}
+
 static inline uint32_t atf_lane_take_oldest(const atf_lane *l)
 {
     for (;;) {
-        uint32_t oldest = ATF_NO_RING;
-        uint64_t borrowed = atf_load_acquire64(l->borrowed), first = UINT64_MAX;
-        ATF_EACH_RING (l, borrowed, i) {
-            atf_ring *r = atf_lane_ring(l, i);
-            if (atf_load_acquire32(&r->state) != ATF_RING_FULL || atf_load_relaxed64(&r->first_seq) >= first) continue;
-            oldest = i;
-            first = atf_load_relaxed64(&r->first_seq);
-        }
+        uint32_t oldest = atf_lane_oldest_full(l);
         if (oldest == ATF_NO_RING || atf_ring_take_back(atf_lane_ring(l, oldest))) return oldest;
     }
 }

@@ -120,8 +120,9 @@ typedef struct atf_slot {
     uint64_t details_lost;          /* details dropped by the producer */
     uint64_t taken_back;            /* rings taken back (drop-oldest) */
     uint64_t blocked_ns;            /* time spent waiting under the block policy */
-    uint64_t begun_ticks, exited_ticks;
-    atf_mark gone[ATF_MARKS];       /* of ring number i that was taken back: gone[i % ATF_MARKS], written before taken_back counts it */
+    uint64_t begun_ticks;           /* 0: it had written before it got the slot */
+    uint64_t exited_ticks;
+    atf_mark gone[ATF_MARKS];       /* of ring number i that was taken back: gone[i % ATF_MARKS], written before it is TAKEN and counted */
 
     uint64_t index_spares ATF_ALIGNED; /* bit k: spare ring k is in this lane; the producer sets it, the drain clears it */
     uint64_t detail_spares;
@@ -186,6 +187,7 @@ typedef struct atf_global_lane {
     uint64_t capacity, cells_offset; /* capacity is a power of two */
     uint64_t tail ATF_ALIGNED;       /* producers', by compare-exchange */
     uint64_t consumed ATF_ALIGNED;   /* the drain's */
+    uint64_t tidied_ticks;           /* without a drain: when the last record was written that made room for others */
     uint64_t dropped ATF_ALIGNED;    /* producers', relaxed: lane was full */
 } atf_global_lane;
 

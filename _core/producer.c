@@ -96,7 +96,7 @@ static int claim_slot(atf_thread *t)
     atf_store_relaxed64(&s->details_lost, 0);
     atf_store_relaxed64(&s->taken_back, 0);
     atf_store_relaxed64(&s->blocked_ns, 0);
-    atf_store_relaxed64(&s->begun_ticks, atf_ticks(t->clock_type));
+    atf_store_relaxed64(&s->begun_ticks, t->seq_base + t->count ? 0 : atf_ticks(t->clock_type));
     atf_store_relaxed64(&s->exited_ticks, 0);
     atf_slot_name_put(s, "", 0);
     if (!s->prefaulted) {
@@ -219,18 +219,23 @@ static void leave_ring(atf_thread *t, uint64_t seq)
     t->count = 0;
 }
 
-/* Drop-oldest; what is dropped leaves a mark, by which a reader knows from when it was. */
+/* Drop-oldest; what is dropped leaves a mark, by which a reader knows from when it was. The mark is there before the ring is gone. */
 static uint32_t take_oldest(atf_slot *s, const atf_lane *lane)
 {
-    uint32_t i = atf_lane_take_oldest(lane);
-    if (i == ATF_NO_RING) return i;
-    const atf_ring *r = atf_lane_ring(lane, i);
-    const atf_event *events = (const atf_event *)((const char *)atf_current.global + r->offset);
-    uint64_t n = atf_load_relaxed64(&r->head), k = atf_load_relaxed64(&s->taken_back);
-    atf_store_relaxed64(&s->gone[k % ATF_MARKS].seq, atf_load_relaxed64(&r->first_seq) + n);
-    atf_store_relaxed64(&s->gone[k % ATF_MARKS].ticks, n ? events[n - 1].timestamp_ns : 0);
-    atf_store_release64(&s->taken_back, k + 1); /* pairs with the acquire of who reads the marks */
-    return i;
+    uint64_t k = atf_load_relaxed64(&s->taken_back);
+    atf_mark *mark = &s->gone[k % ATF_MARKS];
+    for (;;) {
+        uint32_t i = atf_lane_oldest_full(lane);
+        if (i == ATF_NO_RING) return i;
+        atf_ring *r = atf_lane_ring(lane, i);
+        const atf_event *events = (const atf_event *)((const char *)atf_current.global + r->offset);
+        uint64_t n = atf_load_relaxed64(&r->head);
+        atf_store_relaxed64(&mark->ticks, n ? events[n - 1].timestamp_ns : 0);
+        atf_store_relaxed64(&mark->seq, atf_load_relaxed64(&r->first_seq) + n);
+        if (!atf_ring_take_back(r)) continue;
+        atf_store_release64(&s->taken_back, k + 1); /* pairs with the acquire of who reads the marks */
+        return i;
+    }
 }
 
 int atf_next_ring(atf_thread *t)

@@ -25,11 +25,12 @@ static inline int atf_slot_empty(const atf_registry *r, atf_slot *s)
 /* The slot of the thread that ended longest ago, CLAIMED and empty; NULL: every thread lives, or readers are about. */
 static inline atf_slot *atf_slot_recycle(atf_registry *r)
 {
-    for (int tries = 0; tries < 8; tries++) {
+    uint64_t after = 0;
+    for (;;) {
         atf_slot *found = NULL;
         for (uint32_t i = 0; i < r->capacity; i++) {
             atf_slot *s = atf_slot_at(r, i);
-            if (atf_load_acquire32(&s->state) != ATF_SLOT_EXITED) continue; /* pairs with leave_slot: exited_ticks */
+            if (atf_load_acquire32(&s->state) != ATF_SLOT_EXITED || atf_load_relaxed64(&s->exited_ticks) < after) continue; /* pairs with leave_slot */
             if (!found || atf_load_relaxed64(&s->exited_ticks) < atf_load_relaxed64(&found->exited_ticks)) found = s;
         }
         if (!found) return NULL;
@@ -42,8 +43,8 @@ static inline atf_slot *atf_slot_recycle(atf_registry *r)
             atf_store_relaxed64(&b->exited_ticks, atf_load_relaxed64(&found->exited_ticks));
             return found;
         }
-        atf_store_release32(&found->state, ATF_SLOT_EXITED); /* as it was; a reader is done in microseconds */
+        after = atf_load_relaxed64(&found->exited_ticks) + 1;
+        atf_store_release32(&found->state, ATF_SLOT_EXITED); /* as it was */
     }
-    return NULL;
 }
 #endif

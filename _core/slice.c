@@ -14,6 +14,7 @@ void atf_cutter_tidy(atf_cutter *k)
     for (uint64_t end = at + g->capacity / 4; at < end; at++) {
         atf_cell *cell = atf_cell_at(g, at);
         if (atf_load_acquire64(&cell->turn) != at + 1) return;  /* pairs with the producer's release of turn: it is being written */
+        atf_store_relaxed64(&g->tidied_ticks, cell->event.timestamp_ns); /* about the newest: threads publish in nearly this order */
         atf_store_release64(&cell->turn, at + g->capacity);     /* pairs with the producer's acquire of turn */
         atf_store_relaxed64(&g->consumed, at + 1);
     }
@@ -24,12 +25,12 @@ static int cell_at(const atf_global_lane *g, uint64_t at, atf_cell *to)
     const atf_cell *cell = (const atf_cell *)((const char *)g + g->cells_offset) + (at & (g->capacity - 1));
     if (atf_load_acquire64(&cell->turn) != at + 1) return 0; /* pairs with the producer's release of turn */
     *to = *cell;
-    __atomic_thread_fence(__ATOMIC_ACQUIRE); /* of another process: its owner may have tidied meanwhile */
+    atf_fence_acquire(); /* of another process: its owner may have tidied meanwhile */
     return atf_load_relaxed64(&cell->turn) == at + 1 && to->event.event_kind != 0;
 }
 
-/* Puts a thread's cells between its runs. Returns whether there are any. */
-static int read_cells(atf_cutter *k, atf_cut *cut, uint32_t number, uint32_t *tid, const atf_stretch *w, atf_run **runs)
+/* Puts a thread's cells between its runs. Returns whether there are any. *next: number behind the last one before the stretch. */
+static int read_cells(atf_cutter *k, atf_cut *cut, uint32_t number, uint32_t *tid, const atf_stretch *w, atf_run **runs, uint64_t *next)
 {
     atf_global_lane *g = k->global;
     atf_cell cell;
@@ -38,6 +39,7 @@ static int read_cells(atf_cutter *k, atf_cut *cut, uint32_t number, uint32_t *ti
     for (uint64_t at = atf_load_relaxed64(&g->consumed); at < tail; at++) {
         if (!cell_at(g, at, &cell) || cell.number != number) continue;
         uint64_t ns = atf_to_ns(&k->scale, cell.event.timestamp_ns);
+        if (ns < w->start_ns && cell.seq >= *next) *next = cell.seq + 1;
         if (ns < w->start_ns || ns > w->end_ns) continue;
         cell.event.detail_seq = ATF_NO_DETAIL;
         atf_run *run = atf_cut_run(&cell.event, cell.seq, 1), **place = runs;
@@ -94,23 +96,45 @@ static void free_runs(atf_run *runs, atf_detail_run *details)
 }
 
 /* ---------------------------------------------------------------- what is gone
- * Records below number `first` of a thread were overwritten. How many of them lay in the stretch: at least so many, and 0 only when none
- * did. Marks tell when each of the last rings that were taken back ended; the one in which the stretch begins counts as one record. */
-static uint64_t gone_in(atf_cutter *k, const atf_slot *slot, const atf_stretch *w, uint64_t first, int more)
+ * Of records below number `first`, which are not there, how many lay in the stretch: at least so many, and 0 only when none did. Marks tell
+ * when each of the last rings that were taken back ended; the one in which the stretch begins counts as one record. When a producer went
+ * on so fast meanwhile that no mark reaches back to `first`, nobody knows, and that is 1 as well.
+ * more: record `first` is in the stretch. */
+static uint64_t gone_from_rings(atf_cutter *k, const atf_slot *slot, const atf_stretch *w, uint64_t first, int more, uint64_t *until)
 {
+    atf_fence_acquire(); /* the rings were looked at before: what is gone from there has its mark */
     uint64_t taken = atf_load_acquire64(&slot->taken_back); /* pairs with the release in take_oldest */
-    uint64_t i = taken > ATF_MARKS ? taken - ATF_MARKS : 0, least = 0, end = first;
-    int found = atf_to_ns(&k->scale, atf_load_relaxed64(&slot->begun_ticks)) >= w->start_ns; /* all of them are later */
-    int inside = more; /* more: the first record that is there is in the stretch */
-    for (; i < taken; i++) {
-        uint64_t seq = atf_load_relaxed64(&slot->gone[i % ATF_MARKS].seq), ns = atf_to_ns(&k->scale, atf_load_relaxed64(&slot->gone[i % ATF_MARKS].ticks));
-        if (ns < w->start_ns || seq > first) continue;
+    uint64_t i = taken >= ATF_MARKS ? taken - ATF_MARKS + 1 : 0, least = 0, end = first, begun = atf_load_relaxed64(&slot->begun_ticks);
+    int found = begun && atf_to_ns(&k->scale, begun) >= w->start_ns; /* all of them are later */
+    if (found && atf_to_ns(&k->scale, begun) > w->end_ns) return 0;
+    int inside = more;
+    for (; i <= taken; i++) { /* the last is of a ring that is being taken; while none is, of one from long ago */
+        const atf_mark *m = &slot->gone[i % ATF_MARKS];
+        uint64_t seq = atf_load_relaxed64(&m->seq), ns = atf_to_ns(&k->scale, atf_load_relaxed64(&m->ticks));
+        if (seq > first || (i == taken && seq != first)) continue;
+        *until = seq;
+        if (ns < w->start_ns) continue;
         if (!found) least = seq - 1;
         found = 1;
         if (ns <= w->end_ns) end = more ? first : seq, inside = 1;
     }
-    if (!found) return !taken; /* dropped, not taken back: nobody knows when */
+    if (!found) return taken >= ATF_MARKS && !*until;
     return inside && end > least ? end - least : 1;
+}
+
+/* The same for what stood in the global lane: when it was tidied away is known, of what it refused nothing is. */
+static uint64_t gone_from_lane(atf_cutter *k, const atf_stretch *w)
+{
+    uint64_t tidied = atf_load_relaxed64(&k->global->tidied_ticks);
+    return atf_load_relaxed64(&k->global->dropped) || (tidied && atf_to_ns(&k->scale, tidied) >= w->start_ns);
+}
+
+static uint64_t gone_of(atf_cutter *k, const atf_slot *slot, const atf_stretch *w, uint64_t in_rings, const atf_run *runs, uint64_t next)
+{
+    uint64_t first = runs ? runs->first : in_rings, until = 0, gone = 0;
+    if (!in_rings || !first || first == UINT64_MAX || first == next) return 0;
+    if (slot) gone = gone_from_rings(k, slot, w, first, runs != NULL, &until);
+    return gone || until == first ? gone : gone_from_lane(k, w);
 }
 
 /* Threads whose slots others have: nothing of them is left but when they lived, and how many records they wrote. */
@@ -120,12 +144,12 @@ static void take_bygones(atf_cutter *k, atf_cut *cut, const atf_stretch *w)
     for (uint32_t i = n > ATF_BYGONES ? n - ATF_BYGONES : 0; i < n; i++) {
         const atf_bygone *b = &k->registry->bygones[i % ATF_BYGONES];
         uint64_t numbers = atf_load_relaxed64(&b->numbers), records = atf_load_relaxed64(&b->records);
-        uint64_t begun = atf_to_ns(&k->scale, atf_load_relaxed64(&b->begun_ticks)), exited = atf_to_ns(&k->scale, atf_load_relaxed64(&b->exited_ticks));
+        uint64_t known = atf_load_relaxed64(&b->begun_ticks), begun = known ? atf_to_ns(&k->scale, known) : 0, exited = atf_to_ns(&k->scale, atf_load_relaxed64(&b->exited_ticks));
         if (!records || exited < w->start_ns || begun > w->end_ns || has(cut, (uint32_t)(numbers >> 32))) continue;
         atf_cut_thread *t = add(cut, (uint32_t)(numbers >> 32));
         if (!t) return;
         t->tid = (uint32_t)numbers;
-        t->overwritten = begun >= w->start_ns && exited <= w->end_ns ? records : 1;
+        t->overwritten = known && begun >= w->start_ns && exited <= w->end_ns ? records : 1;
         if (atf_cut_join(k, cut, t, NULL, NULL, begun > w->start_ns ? begun : w->start_ns) != 0) cut->no_memory = 1;
     }
 }
@@ -136,9 +160,9 @@ static void take_thread(atf_cutter *k, atf_cut *cut, atf_slot *slot, atf_stretch
     uint32_t number = atf_load_relaxed32(&slot->number), tid = atf_load_relaxed32(&slot->tid);
     atf_run *runs = NULL;
     atf_detail_run *details = NULL;
-    uint64_t first = atf_cut_events(k, cut, slot, number, &w, &runs), least = UINT64_MAX, most = 0;
-    uint64_t gone = first ? gone_in(k, slot, &w, first, runs != NULL) : 0;
-    if (atf_load_acquire64(&k->global->tail) != atf_load_relaxed64(&k->global->consumed)) read_cells(k, cut, number, &tid, &w, &runs);
+    uint64_t in_rings = atf_cut_events(k, cut, slot, number, &w, &runs), least = UINT64_MAX, most = 0, next = 0;
+    if (atf_load_acquire64(&k->global->tail) != atf_load_relaxed64(&k->global->consumed)) read_cells(k, cut, number, &tid, &w, &runs, &next);
+    uint64_t gone = gone_of(k, slot, &w, in_rings, runs, next);
     for (const atf_run *r = runs; r; r = r->next)
         for (uint64_t i = 0; i < r->n; i++) {
             uint64_t detail = r->events[i].detail_seq;
@@ -150,12 +174,12 @@ static void take_thread(atf_cutter *k, atf_cut *cut, atf_slot *slot, atf_stretch
     char name[sizeof ((atf_cut_thread *)NULL)->name];
     uint32_t entered = atf_load_relaxed32(&slot->entered);
     atf_slot_name_get(slot, name);
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    atf_fence_acquire();
     int same = atf_load_relaxed32(&slot->number) == number; /* else another thread has the slot now */
     atf_cut_thread *t = runs || (gone && same) ? add(cut, number) : NULL;
     if (t) {
         t->tid = runs ? runs->events[0].thread_id : tid;
-        t->overwritten = same ? gone : 0;
+        t->overwritten = same ? gone : in_rings && runs->first && runs->first != next;
         t->entered = same && runs && runs->first == 0 ? entered : 0;
         if (same) memcpy(t->name, name, sizeof name);
         if (atf_cut_join(k, cut, t, runs, details, w.start_ns) != 0) cut->no_memory = 1;
@@ -173,10 +197,12 @@ static void take_slotless(atf_cutter *k, atf_cut *cut, const atf_stretch *w)
         if (!cell_at(g, at, &cell)) continue;
         atf_run *runs = NULL;
         uint32_t tid = cell.tid;
-        if (has(cut, cell.number) || !read_cells(k, cut, cell.number, &tid, w, &runs)) continue;
+        uint64_t next = 0;
+        if (has(cut, cell.number) || !read_cells(k, cut, cell.number, &tid, w, &runs, &next)) continue;
         atf_cut_thread *t = add(cut, cell.number);
         if (t) {
             t->tid = tid;
+            t->overwritten = gone_of(k, NULL, w, UINT64_MAX, runs, next);
             if (atf_cut_join(k, cut, t, runs, NULL, w->start_ns) != 0) cut->no_memory = 1;
         }
         free_runs(runs, NULL);

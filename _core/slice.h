@@ -79,8 +79,8 @@ typedef struct atf_detail_run {
 } atf_detail_run;
 
 atf_run *atf_cut_run(const atf_event *events, uint64_t first, uint64_t n); /* NULL: no memory */
-/* Copies the records of a slot's thread out of its rings, oldest first in *runs. Returns the number of its first record that still
- * stands there, when the stretch may reach farther back, else 0. */
+/* Copies the records of a slot's thread out of its rings, oldest first in *runs. Returns 0 when nothing is missing in front of
+ * these; else the number of the first record that stands in its rings, UINT64_MAX: they are empty. */
 uint64_t atf_cut_events(atf_cutter *k, atf_cut *cut, atf_slot *slot, uint32_t number, atf_stretch *w, atf_run **runs);
 /* The details with the numbers [least, most], as far as they are there. */
 void atf_cut_details(atf_cutter *k, atf_cut *cut, atf_slot *slot, uint32_t number, uint64_t least, uint64_t most, atf_detail_run **runs);

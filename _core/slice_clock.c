@@ -14,6 +14,7 @@ void atf_cutter_follow(atf_cutter *k)
     do {
         count = atf_load_acquire64(&k->control->anchor_count);
         atf_timescale_load(&k->scale, k->control);
+        atf_fence_acquire(); /* the anchors are read before the count is again */
     } while (atf_load_acquire64(&k->control->anchor_count) != count);
 }
 

@@ -34,7 +34,7 @@ static int let_go(const atf_cutter *k, atf_ring *r, enum held how, uint64_t firs
     if (how == CLAIMED) atf_ring_give_back(r);
     if (how == PEEKED) atf_ring_unpeek(r);
     if (how != BARE || k->dead) return 1;
-    __atomic_thread_fence(__ATOMIC_ACQUIRE); /* the copy is read before the words that tell whether it is whole */
+    atf_fence_acquire(); /* the copy is read before the words that tell whether it is whole */
     uint32_t state = atf_load_relaxed32(&r->state);
     return state != ATF_RING_TAKEN && state != ATF_RING_FREE && atf_load_relaxed64(&r->first_seq) == first;
 }
@@ -87,7 +87,7 @@ uint64_t atf_cut_events(atf_cutter *k, atf_cut *cut, atf_slot *slot, uint32_t nu
     uint64_t before = UINT64_MAX, first = 0;
     for (int tries = 0; tries < TRIES;) {
         uint32_t i = newest(k, &lane, slot, before, &first);
-        if (i == ATF_NO_RING) return before == UINT64_MAX ? 0 : before;
+        if (i == ATF_NO_RING) return before;
         atf_ring *r = atf_lane_ring(&lane, i);
         enum held how = hold(k, r);
         if (how == NOT_HELD || atf_load_relaxed64(&r->first_seq) != first || atf_load_relaxed32(&slot->number) != number) {
@@ -117,10 +117,11 @@ uint64_t atf_cut_events(atf_cutter *k, atf_cut *cut, atf_slot *slot, uint32_t nu
             cut->no_memory = 1;
             return 0;
         }
-        if (low) return 0; /* the stretch begins in this ring */
+        /* The stretch begins in this ring, or between it and the one after it, which was overwritten while this one was held. */
+        if (low) return low == n && before != UINT64_MAX && first + n < before ? before : 0;
         before = first;
     }
-    return before == UINT64_MAX ? 0 : before;
+    return before;
 }
 
 /* ---------------------------------------------------------------- details */

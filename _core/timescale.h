@@ -17,16 +17,16 @@ static inline uint64_t atf_slope(uint64_t ns, uint64_t ticks)
     return (uint64_t)(((unsigned __int128)ns << 32) / (ticks ? ticks : 1));
 }
 
-/* Takes the anchors that stand in the control block. Only the drain writes them, and only the drain calls this
- * (or a recovery, when there is no drain any more). */
+/* Takes the anchors that stand in the control block. Word by word: whoever does not write them himself asks again when the count
+ * has changed meanwhile. */
 static inline void atf_timescale_load(atf_timescale *s, const atf_control *c)
 {
     uint64_t count = atf_load_acquire64(&c->anchor_count), from = count > ATF_ANCHORS ? count - ATF_ANCHORS : 0;
     s->n = (uint32_t)(count - from);
     for (uint32_t k = 0; k < s->n; k++) {
         const atf_anchor *a = &c->anchors[(from + k) % ATF_ANCHORS];
-        s->ticks[k] = a->ticks;
-        s->ns[k] = a->boottime_ns;
+        s->ticks[k] = atf_load_relaxed64(&a->ticks);
+        s->ns[k] = atf_load_relaxed64(&a->boottime_ns);
         if (k) s->slope[k - 1] = atf_slope(s->ns[k] - s->ns[k - 1], s->ticks[k] - s->ticks[k - 1]);
     }
     if (s->n) s->slope[s->n - 1] = s->n > 1 ? s->slope[s->n - 2] : atf_slope(1000000000u, c->ticks_per_second);
@@ -57,7 +57,10 @@ static inline uint64_t atf_to_ns(atf_timescale *s, uint64_t t)
 static inline void atf_anchor_put(atf_control *c, atf_anchor a)
 {
     uint64_t n = c->anchor_count;
-    c->anchors[n % ATF_ANCHORS] = a;
+    atf_anchor *to = &c->anchors[n % ATF_ANCHORS];
+    atf_store_relaxed64(&to->ticks, a.ticks);
+    atf_store_relaxed64(&to->boottime_ns, a.boottime_ns);
+    atf_store_relaxed64(&to->unix_ns, a.unix_ns);
     atf_store_release64(&c->anchor_count, n + 1);
 }
 #endif
