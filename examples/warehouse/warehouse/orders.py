@@ -21,10 +21,10 @@ def send(stock: Stock, site: str, quantity: int) -> tuple[str, int]:
 
 
 def split(stock: Stock, quantity: int) -> list[tuple[str, int]]:
-    """A parcel from every site, as much as it has."""
+    """A parcel from every site, the emptiest first, as much as it has."""
     parcels = []
-    for site, there in sorted(stock.sites.items()):
-        if taken := min(there, quantity):
+    for site in sorted(stock.sites, key=stock.sites.__getitem__):
+        if taken := min(stock.sites[site], quantity):
             parcels.append(send(stock, site, taken))
             quantity -= taken
     return parcels
