@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Keeper:
             "nodeid": attempt.item.nodeid,
             "attempt": attempt.number,
             "outcome": attempt.outcome,
+            "time": time.time(),
             "error": attempt.error,
             "worker": self.run.worker,
             "path": os.path.relpath(kept.path, self.run.directory),

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
 from typing import Any
 
 INDEX = "index.jsonl"
@@ -105,16 +104,6 @@ def runs(base: str) -> list[str]:
     except OSError:
         return []
     return [os.path.join(base, name) for name in sorted(names, reverse=True) if os.path.exists(os.path.join(base, name, INDEX))]
-
-
-def last_green(base: str, nodeid: str) -> str | None:
-    """The newest kept trace of a test that passed."""
-    return next((entry["trace"] for entry in _newest_first(base) if entry.get("nodeid") == nodeid and entry.get("outcome") == "passed"), None)
-
-
-def _newest_first(base: str) -> Iterator[dict[str, Any]]:
-    for run in runs(base):
-        yield from reversed(read_index(run))
 
 
 def prune(base: str, most: int) -> int:

@@ -96,7 +96,6 @@ class Session:
         if self.settings.never or self.controller:
             return
         from atf.pytest_plugin.asked import ask, wishes
-        from atf.pytest_plugin.filters import check
 
         if self.tests is None and any(wishes(item) for item in session.items):
             self._record_tests()
@@ -105,6 +104,8 @@ class Session:
         ask(self.tests, session.items)
         if session.testsfailed or not session.items:
             return
+        from atf.pytest_plugin.filters import check
+
         root = str(self.config.rootpath)
         if self.settings.mode != OFF:
             check(self.settings.include or (), "--atf-include", root)
