@@ -25,7 +25,10 @@ def prepare(config: pytest.Config, namespace: Any) -> Session:
 
 def _distributes(namespace: Any) -> bool:
     """Whether this is the controller of pytest-xdist, which runs no test itself."""
-    return bool(getattr(namespace, "numprocesses", None) or getattr(namespace, "tx", None)) and "PYTEST_XDIST_WORKER" not in os.environ
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return False
+    spread = getattr(namespace, "dist", "no") != "no" or getattr(namespace, "distload", False)
+    return bool(getattr(namespace, "numprocesses", None) or (spread and getattr(namespace, "tx", None)))
 
 
 class Session:
