@@ -30,7 +30,6 @@ class Keeper:
         path = self.run.place(attempt.item.nodeid, attempt.number)
         self.run.open()
         fresh = f"{path}.{os.getpid()}.new" if os.path.exists(path) else path
-        os.makedirs(os.path.dirname(path), exist_ok=True)
         kept = slices.keep(fresh, attempt.start_ns, end_ns, note={**self._about, **attempt.told()})
         if fresh != path:
             shutil.rmtree(path)

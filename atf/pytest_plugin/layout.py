@@ -42,6 +42,7 @@ class Run:
         self.directory = os.path.join(directory, run_id)
         self.worker = worker
         self._names: dict[str, str] = {}
+        self._opened = False
 
     def place(self, nodeid: str, attempt: int) -> str:
         """Where this attempt's trace belongs. The same every time, and never another one's."""
@@ -53,6 +54,9 @@ class Run:
 
     def open(self) -> None:
         """Make the directory, once, and let ``latest`` lead to it."""
+        if self._opened:
+            return
+        self._opened = True
         if os.path.isdir(self.directory):
             return
         os.makedirs(self.directory, exist_ok=True)
@@ -66,9 +70,13 @@ class Run:
 
     def add(self, entry: dict[str, Any]) -> None:
         """One line of the index, whole or not at all."""
-        os.makedirs(self.directory, exist_ok=True)
         line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n"
-        handle = os.open(os.path.join(self.directory, INDEX), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        path, flags = os.path.join(self.directory, INDEX), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            handle = os.open(path, flags, 0o666)
+        except FileNotFoundError:  # another run has removed what it took for an empty directory
+            os.makedirs(self.directory, exist_ok=True)
+            handle = os.open(path, flags, 0o666)
         try:
             os.write(handle, line.encode())
         finally:
