@@ -122,7 +122,7 @@ def prune(base: str, most: int) -> int:
     left, gone = most, 0
     for run in runs(base):
         entries = read_index(run)
-        stay = entries[max(len(entries) - left, 0) :] if left else []
+        stay = entries[max(len(entries) - left, 0) :]
         left -= len(stay)
         if len(stay) == len(entries):
             continue

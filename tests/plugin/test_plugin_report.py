@@ -82,8 +82,10 @@ def test_options_of_the_report(suite):
 def test_last_green_against_this_red(suite, monkeypatch):
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     suite.pytester.makepyfile(test_it="import shop\ndef test_a():\n    shop.forgiving('de')\n    shop.total([1], 'de')")
-    suite.run("--atf=on").assert_outcomes(passed=1)
+    suite.run("--atf=on", "--junitxml=green.xml").assert_outcomes(passed=1)
     green = suite.only()
+    (told,) = ElementTree.parse(suite.pytester.path / "green.xml").findall(".//testcase/properties/property")
+    assert told.get("value") == os.path.relpath(green["trace"], suite.pytester.path)
     suite.pytester.makepyfile(test_it="import shop\ndef test_a():\n    shop.total([1], 'it')")
     result = suite.run("--atf")
     result.stdout.fnmatch_lines(["compared with test-results/atf/*/test_it.py-test_a, whose teardown is not here yet:", "*forgiving*", "trace: *", "::notice title=atf trace::test_it.py::test_a failed: KeyError*"])
