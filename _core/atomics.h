@@ -13,10 +13,12 @@
 #define ATF_ORDER_ACQUIRE __ATOMIC_RELAXED
 #define ATF_ORDER_RELEASE __ATOMIC_RELAXED
 #define ATF_ORDER_ACQ_REL __ATOMIC_RELAXED
+#define ATF_ORDER_SEQ_CST __ATOMIC_RELAXED
 #else
 #define ATF_ORDER_ACQUIRE __ATOMIC_ACQUIRE
 #define ATF_ORDER_RELEASE __ATOMIC_RELEASE
 #define ATF_ORDER_ACQ_REL __ATOMIC_ACQ_REL
+#define ATF_ORDER_SEQ_CST __ATOMIC_SEQ_CST
 #endif
 
 static inline uint32_t atf_load_relaxed32(const uint32_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
@@ -46,6 +48,14 @@ static inline int atf_cas_acq_rel64(uint64_t *p, uint64_t expected, uint64_t wan
     return __atomic_compare_exchange_n(p, &expected, wanted, 0, ATF_ORDER_ACQ_REL, ATF_ORDER_ACQUIRE);
 }
 
+/* For two threads that each store one word and then look at the other's: at least one of them sees the other. */
+static inline uint64_t atf_load_seq_cst64(const uint64_t *p) { return __atomic_load_n(p, ATF_ORDER_SEQ_CST); }
+static inline void atf_store_seq_cst64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, ATF_ORDER_SEQ_CST); }
+static inline int atf_cas_seq_cst64(uint64_t *p, uint64_t expected, uint64_t wanted)
+{
+    return __atomic_compare_exchange_n(p, &expected, wanted, 0, ATF_ORDER_SEQ_CST, ATF_ORDER_SEQ_CST);
+}
+static inline uint64_t atf_swap_acq_rel64(uint64_t *p, uint64_t v) { return __atomic_exchange_n(p, v, ATF_ORDER_ACQ_REL); }
 /* What was read before is read before what is read behind it: for words that tell whether a copy is whole. ThreadSanitizer does not know
  * fences; what it checks does not rest on them. */
 static inline void atf_fence_acquire(void)

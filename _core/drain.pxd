@@ -13,7 +13,7 @@ cdef extern from "engine.h" nogil:
         uint64_t gaps, filtered, held, details_held, details_seen, swaps, detail_swaps, taken_back, details_refused, blocked_ns, rate
         uint32_t most_full
     ctypedef struct atf_source_metrics:
-        uint64_t passes, write_ns, lag_ns, lag_second_ns, lag_most_ns
+        uint64_t passes, write_ns, lag_ns, lag_second_ns, lag_most_ns, gone
     ctypedef struct atf_output:
         uint32_t number, tid, entered, finished, in_earlier
         uint64_t expected, pending_lost, from_ "from"

@@ -26,7 +26,7 @@ class Source:
     def __new__(cls, segments: Segments, path: str | os.PathLike[str], resume: bool = False, in_earlier: bool = False) -> Source: ...
     @property
     def totals(self) -> dict[str, Any]:
-        """{"events", "bytes", "writes", "disk_error", "refused", "passes", "write_ns", "lag_ns", "lag_most_ns"} so far.
+        """{"events", "bytes", "writes", "disk_error", "refused", "passes", "write_ns", "lag_ns", "lag_most_ns", "gone"} so far.
 
         disk_error: text of the last refusal, or None; refused: threads whose files are there and cannot be gone on with (resume
         only), their rings are left as they are; lag: age of the oldest record when its ring was read, in the last second and worst."""

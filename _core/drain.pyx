@@ -70,15 +70,15 @@ cdef class Source:
 
     @property
     def totals(self):
-        """``{"events", "bytes", "writes", "disk_error", "refused", "passes", "write_ns", "lag_ns", "lag_most_ns"}`` so far; refused:
-        threads whose files are there and cannot be gone on with (only with ``resume``): what their rings hold is still there."""
+        """``{"events", "bytes", "writes", "disk_error", "refused", "passes", "write_ns", "lag_ns", "lag_most_ns", "gone"}`` so far; refused:
+        threads whose files are there and cannot be gone on with (only with ``resume``): what their rings hold is still there. gone: records of threads without a row."""
         cdef atf_source numbers
         with nogil:
             atf_engine_look(self.engine, self.source, &numbers, NULL, NULL)
         error = os.strerror(numbers.disk_error) if numbers.disk_error else None
         return {"events": numbers.events, "bytes": numbers.bytes, "writes": numbers.writes, "disk_error": error, "refused": numbers.refused,
                 "passes": numbers.m.passes, "write_ns": numbers.m.write_ns, "lag_ns": max(numbers.m.lag_ns, numbers.m.lag_second_ns),
-                "lag_most_ns": numbers.m.lag_most_ns}
+                "lag_most_ns": numbers.m.lag_most_ns, "gone": numbers.m.gone}
 
     @property
     def key(self):
@@ -195,7 +195,7 @@ cdef class Drain:
         for i in range(made.n):
             kind, said, threshold_ns = rules[i]
             text = said.encode()
-            if <size_t>len(text) >= sizeof(made.rules[i].text):
+            if len(text) >= <Py_ssize_t>sizeof(made.rules[i].text):
                 raise UsageError(f"{said!r}: at most {sizeof(made.rules[i].text) - 1} bytes")
             made.rules[i].kind = RULES[kind]
             made.rules[i].threshold_ns = threshold_ns

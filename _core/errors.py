@@ -9,6 +9,14 @@ class UsageError(AtfError):
     """An argument or option that cannot be used."""
 
 
+class InvalidValue(UsageError, ValueError):
+    """A value that cannot be: empty, negative, out of range, or not what its text has to look like."""
+
+
+class InvalidType(UsageError, TypeError):
+    """A value of a type that is not taken here."""
+
+
 class SegmentError(AtfError):
     """Shared memory could not be had: no permission, a limit, or it is gone."""
 

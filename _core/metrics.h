@@ -26,5 +26,6 @@ typedef struct atf_source_metrics {
     uint64_t passes, write_ns;
     uint64_t lag_ns, lag_most_ns;          /* age of the oldest record when its ring was read */
     uint64_t lag_second_ns, second_from;   /* of the second in progress; its begin */
+    uint64_t gone;                         /* records of threads that ended with a part: there is no row of these any more */
 } atf_source_metrics;
 #endif

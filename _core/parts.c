@@ -161,6 +161,7 @@ static void turn_source(atf_parts *p, atf_source *s, atf_left *l)
     for (uint32_t i = 0; i < s->n_outputs; i++) {
         atf_output *o = s->outputs[i];
         if (o->finished || is_gone(s, o)) {
+            s->m.gone += o->expected;
             atf_output_free(o);
             continue;
         }

@@ -1,6 +1,6 @@
-"""The record path of producer.h, for cimport."""
+"""The record path of producer.h, and this process's recorder, for cimport."""
 
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from atf._core.layout cimport atf_event
 from atf._core.shm cimport atf_control, atf_global_lane, atf_registry, atf_slot
 
@@ -25,3 +25,6 @@ cdef extern from "producer.h" nogil:
 
 cdef extern from "producer.h":
     void (*atf_thread_named)(atf_thread *t) noexcept  # needs the GIL, which producers hold
+
+cdef bint is_recording() noexcept
+cdef int write_event(name, const uint8_t *detail, uint32_t bytes) except -1

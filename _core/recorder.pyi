@@ -5,6 +5,7 @@ from typing import Any, final
 
 from atf._core.shm import Segments
 
+__pyx_capi__: dict[str, object]  # for the collector
 LEVEL_CALLS: int
 LEVEL_RETURNS: int
 LEVEL_C: int

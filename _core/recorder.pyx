@@ -214,6 +214,22 @@ def event(name, /, **attributes):
     atf_write_at(t, ticks, ATF_INSTANT, identifier, t.depth, detail)
 
 
+cdef bint is_recording() noexcept:
+    """Whether write_event would write."""
+    return atf_enter() != NULL
+
+
+cdef int write_event(name, const uint8_t *detail, uint32_t bytes) except -1:
+    """The same with a detail that is packed already: {"name", "attributes"}."""
+    cdef atf_thread *t = atf_enter()
+    cdef uint64_t identifier, ticks
+    if t != NULL:
+        identifier = _id(name)
+        ticks = atf_ticks(t.clock_type)
+        atf_write_at(t, ticks, ATF_INSTANT, identifier, t.depth, atf_detail(t, ATF_D_EVENT, detail, bytes, ticks))
+    return 0
+
+
 def kept_event(name, /, **attributes):
     """The same, for what must not be lost: past the rings, which give their oldest away under overload."""
     cdef atf_thread *t = atf_enter()

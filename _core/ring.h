@@ -18,7 +18,7 @@ static inline int atf_ring_is_free(const atf_ring *r) { return atf_load_acquire3
 static inline void atf_ring_activate(atf_ring *r, uint64_t first_seq)
 {
     atf_store_relaxed64(&r->first_seq, first_seq); /* relaxed: the drain may look at it while it chooses a ring */
-    r->drained = 0;
+    atf_store_relaxed64(&r->drained, 0);           /* relaxed: and at this one, to estimate what is unread */
     r->drained_details = 0;
     atf_store_relaxed64(&r->head, 0);
     atf_store_release32(&r->state, ATF_RING_ACTIVE);
@@ -40,7 +40,7 @@ static inline void atf_ring_unpeek(atf_ring *r) { atf_and_acq_rel32(&r->state, ~
 /* All read: DRAINING -> FREE; pairs with atf_ring_is_free. */
 static inline void atf_ring_free(atf_ring *r) { atf_store_release32(&r->state, ATF_RING_FREE); }
 
-/* Read in part: DRAINING -> FULL, `drained` says how far; pairs with atf_ring_claim and atf_ring_take_back. */
+/* Read in part: DRAINING -> FULL, `drained` says how far; or not to be taken: TAKEN -> FULL. Pairs with atf_ring_claim and atf_ring_take_back. */
 static inline void atf_ring_give_back(atf_ring *r) { atf_store_release32(&r->state, ATF_RING_FULL); }
 
 /* What is committed; pairs with the producer's release store of the head. */

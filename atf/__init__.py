@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from atf._core.errors import AtfError, FormatError, OutputError, SegmentError, SessionError, TraceIncomplete, UsageError
+    from atf.collector import Duration, Severity, Timestamp, TraceCollector, TraceEvent, TraceEventBuilder
     from atf.durations import ms, us
     from atf.query.difference import compare
     from atf.session import Record, start, stop
@@ -41,6 +42,10 @@ _HOMES = {
     "compare": ("atf.query.difference", "compare"),
     "ms": ("atf.durations", "ms"),
     "us": ("atf.durations", "us"),
+    **{
+        name: ("atf.collector", name)
+        for name in ("Duration", "Severity", "Timestamp", "TraceCollector", "TraceEvent", "TraceEventBuilder")
+    },
     **{
         name: ("atf._core.errors", name)
         for name in ("AtfError", "FormatError", "OutputError", "SegmentError", "SessionError", "TraceIncomplete", "UsageError")

@@ -21,9 +21,11 @@ _NEAR = 200
 
 def same_shape(window: Window, path: str | os.PathLike[str], ignore: Iterable[str], update: bool | None) -> None:
     """See Window.same_shape_as."""
+    __tracebackhide__ = True
     place = os.path.join(window.baselines or "", os.fspath(path))
-    if window.lost is not None:
-        raise TraceIncomplete(f"the shape of this window is not known, so it cannot be that of {place}: {window.lost}")
+    missing = window.missing(nested=True)
+    if missing is not None:
+        raise TraceIncomplete(f"the shape of this window is not known, so it cannot be that of {place}: {missing}")
     ignored = _ignored(ignore)
     found = shape_of(window.rows, ignored)
     if os.environ.get(UPDATE, "") not in ("", "0") if update is None else update:
@@ -42,13 +44,15 @@ def _ignored(ignore: Iterable[str]) -> Callable[[str], bool]:
 
 
 def _read(place: str, ignored: Callable[[str], bool]) -> Shape:
+    __tracebackhide__ = True
     if os.path.isdir(place):
         from atf.trace import open_trace
 
         with open_trace(place) as trace:
             other = trace.window()
-            if other.lost is not None:
-                raise TraceIncomplete(f"{place}: is a recording that cannot be a baseline: {other.lost}")
+            missing = other.missing(nested=True)
+            if missing is not None:
+                raise TraceIncomplete(f"{place}: is a recording that cannot be a baseline: {missing}")
             return shape_of(other.rows, ignored)
     try:
         with open(place, encoding="utf-8", errors="replace", newline="") as file:
@@ -61,6 +65,7 @@ def _read(place: str, ignored: Callable[[str], bool]) -> Shape:
 
 def _write(place: str, shape: Shape) -> None:
     """As a whole, and only when it differs: a file that is the same keeps its time."""
+    __tracebackhide__ = True
     if os.path.isdir(place):
         raise UsageError(f"{place}: is a recording, not a text: it is not rewritten; record it again, or name a file")
     text = shape.text()

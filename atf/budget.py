@@ -15,8 +15,9 @@ from atf._core.errors import UsageError
 from atf.cost import Measurement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from atf._core.drain import Source
     from atf.gather import Process
 
 STEP_S = 0.1  # between two looks
@@ -89,7 +90,7 @@ class Budget:
         self.changes: list[dict[str, Any]] = []
         self.price: Measurement | None = None
         self._samples: deque[tuple[float, int, int, int, int]] = deque()  # time, events, ns for values, ns of the drain, ns of the recorder
-        self._events: dict[Process, tuple[int, int]] = {}
+        self._ended, self._of_ended = 0, (0, 0)  # processes that are over, and what they made
         self._looked = self._changed = float("-inf")
         self._capture_ns = CAPTURE_NS
 
@@ -108,15 +109,14 @@ class Budget:
         assert process.segments.segments is not None
         process.segments.segments.set_level(recording.levels(self.level))
 
-    def poll(self, live: Iterable[Process], done: Iterable[Process], drain_ns: int) -> bool:
+    def poll(self, live: Iterable[Process], done: Sequence[Process], drain_ns: int) -> bool:
         """Look at the costs, a few times a second, and change the level if need be; whether it did."""
         now = time.monotonic()
         if now - self._looked < STEP_S or self.price is None:
             return False
         self._looked = now
         running = list(live)
-        events = sum(map(self._produced, (*running, *done)))
-        captured = sum(one.capture_ns() for one in (*running, *done))
+        events, captured = self._so_far(running, done)
         self._samples.append((now, events, captured, drain_ns, time.process_time_ns()))
         while self._samples[-1][0] - self._samples[0][0] > WINDOW_S and len(self._samples) > 2:
             self._samples.popleft()
@@ -134,13 +134,15 @@ class Budget:
         self.over = self.cost > self.percent and self.steering.at == len(self.levels) - 1
         return self.steering.at != before
 
-    def _produced(self, process: Process) -> int:
-        """Events of a process so far. Its drain counts those of threads that it still knows: what ended with a part of the recording is not among them."""
-        now = sum(row["produced"] for row in process.source.threads())
-        total, before = self._events.get(process, (0, 0))
-        total += now - before if now >= before else now
-        self._events[process] = (total, now)
-        return total
+    def _so_far(self, running: Iterable[Process], done: Sequence[Process]) -> tuple[int, int]:
+        """(events that were produced, ns that values took) of all processes. Those that are over are looked at once."""
+        for one in done[self._ended :]:
+            self._of_ended = (self._of_ended[0] + produced(one.source), self._of_ended[1] + one.capture_ns())
+        self._ended = len(done)
+        events, captured = self._of_ended
+        for one in running:
+            events, captured = events + produced(one.source), captured + one.capture_ns()
+        return events, captured
 
     def _weigh(self, seconds: float, events: int, captured_ns: int, drain_ns: int, recorder_ns: int) -> float:
         """Takes the present cost down; returns what the next level up would cost. Both in per cent of a processor."""
@@ -173,3 +175,8 @@ class Budget:
     def close(self) -> None:
         if self.price is not None:
             self.price.close()
+
+
+def produced(source: Source) -> int:
+    """Events of a process so far, in all parts of the recording."""
+    return source.totals["gone"] + sum(row["produced"] + row["earlier"] for row in source.threads())

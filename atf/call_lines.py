@@ -27,7 +27,7 @@ def describe(rows: Rows, row: int) -> str:
         return wording.clean(f"{wording.call(span)}  [around an await]")  # its end is in the file, but not which one of several it is
     parts = [wording.call(span), wording.duration(span.duration_ns)]
     if ended := "suspended" if waits else wording.outcome(span):
-        parts.append(f"[{ended}]")
+        parts.append(f"[{wording.first_line(ended)}]")
     return wording.clean("  ".join(parts))
 
 

@@ -24,6 +24,7 @@ class Call(Span):
     @property
     def args(self) -> dict[str, Any]:
         """The arguments by name."""
+        __tracebackhide__ = True
         found = super().args
         if found is None:
             level = str(self.thread.process.manifest.data.get("level"))
@@ -51,13 +52,16 @@ class CallSet(Count):
         return [Call(table, row) for row in self._rows.tolist()]
 
     def __len__(self) -> int:
+        __tracebackhide__ = True
         return self._whole()
 
     def __iter__(self) -> Iterator[Call]:
+        __tracebackhide__ = True
         self._whole()
         return iter(self.seen)
 
     def __getitem__(self, i: Any) -> Any:
+        __tracebackhide__ = True
         self._whole()
         if isinstance(i, slice):
             return self.seen[i]
@@ -68,6 +72,7 @@ class CallSet(Count):
 
         UsageError when there are such calls, and the trace has no function of the parent's name.
         """
+        __tracebackhide__ = True
         return MostPer(self, parent)
 
     def title(self) -> str:
@@ -88,12 +93,13 @@ class MostPer(Count):
     at_least = False
 
     def __init__(self, calls: CallSet, parent: str) -> None:
+        __tracebackhide__ = True
         import numpy
 
         window, rows = calls._window, calls._window.rows
         fits = rows.fits(parent)
         self._calls, self._name, self.parent = calls, parent, None
-        missing = calls.missing or window.missing(parent)
+        missing = calls.missing or window.missing(parent, nested=True) or rows.around_awaits(parent)
         if len(calls._rows) and missing is None and not fits.any():
             raise UsageError(f"max_per({parent!r}): there is no such function in the trace; {window.nearest(parent)}")
         above = rows.nearest_above(calls._rows, fits)

@@ -24,6 +24,7 @@ class Count:
     @property
     def count(self) -> int:
         """How many. TraceIncomplete when records are missing."""
+        __tracebackhide__ = True
         return int(self)
 
     def title(self) -> str:
@@ -35,12 +36,14 @@ class Count:
         return []
 
     def _whole(self) -> int:
+        __tracebackhide__ = True
         if self.missing is not None:
             seen = f"{self.title()} were seen, but there may be more" if self.at_least else self.title()
             raise TraceIncomplete(f"{seen}: {self.missing}")
         return self._seen
 
     def _compare(self, other: Any, compare: Callable[[int, int], bool], decided: Callable[[int, int], bool]) -> Any:
+        __tracebackhide__ = True
         if isinstance(other, bool) or not hasattr(other, "__index__"):
             return NotImplemented
         wanted = operator.index(other)
@@ -50,44 +53,57 @@ class Count:
 
     # The third argument: whether the answer stays the same, however many there were beside those that were seen.
     def __eq__(self, other: object) -> Any:
+        __tracebackhide__ = True
         return self._compare(other, operator.eq, operator.gt)
 
     def __ne__(self, other: object) -> Any:
+        __tracebackhide__ = True
         return self._compare(other, operator.ne, operator.gt)
 
     def __lt__(self, other: object) -> Any:
+        __tracebackhide__ = True
         return self._compare(other, operator.lt, operator.ge)
 
     def __le__(self, other: object) -> Any:
+        __tracebackhide__ = True
         return self._compare(other, operator.le, operator.gt)
 
     def __gt__(self, other: object) -> Any:
+        __tracebackhide__ = True
         return self._compare(other, operator.gt, operator.gt)
 
     def __ge__(self, other: object) -> Any:
+        __tracebackhide__ = True
         return self._compare(other, operator.ge, operator.ge)
 
     __hash__ = None  # type: ignore[assignment]  # equal to an int, and yet may refuse to be compared
 
     def __bool__(self) -> bool:
+        __tracebackhide__ = True
         return bool(self > 0)
 
     def __index__(self) -> int:
+        __tracebackhide__ = True
         return self._whole()
 
     def __int__(self) -> int:
+        __tracebackhide__ = True
         return self._whole()
 
     def __add__(self, other: Any) -> Any:
+        __tracebackhide__ = True
         return self._whole() + other
 
     def __sub__(self, other: Any) -> Any:
+        __tracebackhide__ = True
         return self._whole() - other
 
     def __rsub__(self, other: Any) -> Any:
+        __tracebackhide__ = True
         return other - self._whole()
 
     def __mul__(self, other: Any) -> Any:
+        __tracebackhide__ = True
         return self._whole() * other
 
     __radd__, __rmul__ = __add__, __mul__

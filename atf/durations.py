@@ -75,6 +75,7 @@ class Timed(CallSet):
 
     def _columns(self) -> Any:
         """The rows and the columns; after checks."""
+        __tracebackhide__ = True
         import numpy
 
         self._whole()
@@ -101,6 +102,7 @@ class Timed(CallSet):
     @property
     def total(self) -> Nanoseconds:
         """The time in which any of them ran: recursion counts once."""
+        __tracebackhide__ = True
         rows = self._window.rows
         c, own = self._columns()
         chosen = set(own.tolist())
@@ -111,6 +113,7 @@ class Timed(CallSet):
     @property
     def self(self) -> Nanoseconds:
         """The time in which they ran themselves, without what they called."""
+        __tracebackhide__ = True
         c, own = self._columns()
         return Nanoseconds(int(c.self_ns[own].sum()))
 
@@ -119,24 +122,29 @@ class Timed(CallSet):
     @property
     def wall(self) -> Nanoseconds:
         """From the begin to the end of each, added up."""
+        __tracebackhide__ = True
         c, own = self._columns()
         return Nanoseconds(int((c.end_ns[own] - c.start_ns[own]).sum()))
 
     @property
     def mean(self) -> Nanoseconds:
+        __tracebackhide__ = True
         c, own = self._columns()
         return Nanoseconds(round(int(c.active_ns[own].sum()) / len(own)))
 
     @property
     def min(self) -> Nanoseconds:
+        __tracebackhide__ = True
         return self.percentile(0)
 
     @property
     def max(self) -> Nanoseconds:
+        __tracebackhide__ = True
         return self.percentile(100)
 
     def percentile(self, percent: float, of: str = "active") -> Nanoseconds:
         """The smallest time that so many per cent of the calls do not exceed; of: active, self or wall."""
+        __tracebackhide__ = True
         import math
 
         if of not in ("active", "self", "wall") or not 0 <= percent <= 100:
@@ -146,6 +154,7 @@ class Timed(CallSet):
         return Nanoseconds(values[max(math.ceil(percent * len(values) / 100) - 1, 0)])
 
     def __getattr__(self, name: str) -> Nanoseconds:
+        __tracebackhide__ = True
         match = _PERCENTILE.fullmatch(name)
         if match is None or int(match[2]) == 0:
             raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}; times: total, self, wall, mean, min, max, p50, p95, self_p95, …")

@@ -15,13 +15,25 @@ if TYPE_CHECKING:
     from atf.windows import Window
 
 _SHOWN = 12
+DECISION = "decision:"  # before the type of an event of a TraceCollector, as its name in a recording
 
 
 def values_of(event: Event) -> dict[str, Any]:
-    """What an event says of itself: its attributes, and with them whatever else it was recorded with."""
+    """What an event says of itself: its attributes, and with them whatever else it was recorded with; of a decision its fields and attributes."""
     said = event.detail or {}
+    found = {key: value for key, value in said.items() if key not in ("name", "attributes")}
     given = said.get("attributes")
-    return {**{key: value for key, value in said.items() if key not in ("name", "attributes")}, **(given if isinstance(given, Mapping) else {})}
+    if isinstance(given, Mapping):
+        found.update(given)
+        if is_decision(event) and isinstance(given.get("attributes"), Mapping):
+            del found["attributes"]
+            found = {**given["attributes"], **found}
+    return found
+
+
+def is_decision(event: Event) -> bool:
+    """Whether a TraceCollector wrote it."""
+    return event.function is not None and event.function.name.startswith(DECISION)
 
 
 def _plain(value: Any) -> Any:
@@ -34,8 +46,12 @@ def _plain(value: Any) -> Any:
 class EventSet(Count):
     """Events by time: a number that is compared as an int, and the objects (atf.trace_events.Event)."""
 
-    def __init__(self, window: Window, pattern: str, wanted: dict[str, Any], missing: str | None) -> None:
-        by_name = glob("event", pattern)
+    def __init__(self, window: Window, pattern: str, wanted: dict[str, Any], missing: str | None, decisions: bool = False) -> None:
+        by_plain = glob("event", pattern)
+
+        def by_name(name: str) -> bool:
+            return by_plain(name.removeprefix(DECISION) if decisions else name)
+
         self._pattern, self._wanted = pattern, wanted
         self._all = window.instants()
         self._named = [event for event in self._all if event.function is not None and by_name(event.function.name)]
@@ -43,8 +59,12 @@ class EventSet(Count):
         super().__init__(len(self._found), missing)
 
     def _fits(self, event: Event) -> bool:
-        values = values_of(event) if self._wanted else {}
-        return all(name in values and values[name] == _plain(value) for name, value in self._wanted.items())
+        if not self._wanted:
+            return True
+        values, texts = values_of(event), is_decision(event)  # attributes of a decision are texts
+        return all(
+            name in values and (values[name] == _plain(value) or (texts and values[name] == str(value))) for name, value in self._wanted.items()
+        )
 
     def __len__(self) -> int:
         return self._whole()

@@ -64,7 +64,7 @@ def _swallowed(rows: Rows, raised: list[exceptions.Thrown]) -> Iterator[str]:
     groups: dict[tuple[Any, ...], int] = {}
     for one in reversed(raised):
         if rows.holds(one.catcher) and one.type not in _CONTROL_FLOW:
-            said = wording.exception({"type": one.type, "message": one.message}) if one.type else "an exception"
+            said = wording.first_line(wording.exception({"type": one.type, "message": one.message})) if one.type else "an exception"
             key = (said, rows.function(one.origin).qualified, rows.function(one.catcher).qualified)
             groups[key] = groups.get(key, 0) + 1
     for (said, origin, catcher), number in list(groups.items())[:_SECTION]:

@@ -45,12 +45,13 @@ def left_out(process: Process, pattern: str, found: bool) -> str | None:
         exclude = [one for one in exclude if one.partition(".")[0].rstrip("*") not in _HARNESS]
         if found or not (include or exclude):
             return None
-        return f"{_said(include, exclude)}, and {pattern!r} may be the name of a function left out: write its module too, as in 'shop.tax.rate'"
+        said = _said(include, exclude)
+        return f"it was recorded with {said}, and {pattern!r} may be the name of a function left out: write its module too, as in 'shop.tax.rate'"
     for one in exclude:
         if overlap(pattern, f"{one}.*"):
             return f"the recording's filters left out {one!r} (exclude): let it be recorded to ask about it"
     if include and pattern not in include and not any(_within(module, one) for module in modules for one in include):
-        return f"the recording's filters left it out: {_said(include, [])}; include it too to ask about it"
+        return f"the recording's filters left it out ({_said(include, [])}): include it too to ask about it"
     if not found and "c" not in level and data.get("level") is not None and is_compiled(pattern):
         return f"it is a function written in C, and the level was {data['level']!r}: record with level='c' (or 'c,args')"
     return None
@@ -66,7 +67,7 @@ def _said(include: list[str], exclude: list[str]) -> str:
         if globs:
             more = f", … ({len(globs)})" if len(globs) > _SAID else ""
             said.append(f"{name} {', '.join(map(repr, globs[:_SAID]))}{more}")
-    return "it was recorded with " + " and ".join(said)
+    return " and ".join(said)
 
 
 def modules_of(pattern: str) -> Iterator[str]:

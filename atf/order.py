@@ -20,6 +20,7 @@ class Order:
     """
 
     def __init__(self, window: Window, patterns: tuple[str, ...]) -> None:
+        __tracebackhide__ = True
         if not patterns:
             raise UsageError("order(): name at least one function")
         self._window, self._patterns = window, patterns
@@ -45,6 +46,7 @@ class Order:
         return bool(self._fits[number][self._window.rows.table.columns.function[row]])
 
     def _fail(self, what: str, *names: str) -> None:
+        __tracebackhide__ = True
         missing = self._window.missing(*names)
         if missing is not None:
             raise TraceIncomplete(f"{what}; but records are missing: {missing}")
@@ -52,13 +54,15 @@ class Order:
         shown = call_lines.tree(self._window.rows, self._calls, marked=set(self._calls), most=_SHOWN)
         raise AssertionError("\n".join([what, *unknown, *(shown or self._window.around())]))
 
-    def _whole(self) -> None:
-        missing = self._window.missing(*self._patterns)
+    def _whole(self, nested: bool = False) -> None:
+        __tracebackhide__ = True
+        missing = self._window.missing(*self._patterns, nested=nested)
         if missing is not None:
             raise TraceIncomplete(f"other calls may have been between {self._said}: {missing}")
 
     def strict(self) -> Order:
         """There are no other calls of these functions in the window: each came once for each time that it is named."""
+        __tracebackhide__ = True
         for at, row in enumerate(self._calls):
             if at >= len(self._patterns) or not self._is(row, at):
                 name = self._window.rows.function(row).qualified
@@ -72,6 +76,8 @@ class Order:
         """In one thread each call followed the one before directly: it was the first that that one made, or the first after it, and no other
         recorded call began between them but, after it, its own.
         """
+        __tracebackhide__ = True
+        self._whole(nested=True)
         rows, limit = self._window.rows, len(self._window.rows.table.columns)
         thread = rows.table.columns.thread
         reached = {row for row in self._calls if self._is(row, 0)}
@@ -85,7 +91,6 @@ class Order:
             reached = {row for row in following if self._is(row, number) and rows.holds(row)}
             if not reached:
                 self._fail(f"no call of {self._patterns[number]!r} came immediately after {self._patterns[number - 1]!r}", *self._patterns)
-        self._whole()
         return self
 
     def _shown(self) -> list[str]:
@@ -100,6 +105,7 @@ class Order:
 
 def fail_never(window: Window, patterns: tuple[str, ...], found: Any) -> None:
     """Raises AssertionError: calls of `patterns` that should not be there."""
+    __tracebackhide__ = True
     names = ", ".join(map(repr, patterns))
     number = len(found)
     what = f"never {names}: there {'is' if number == 1 else 'are'} {number} call{'s' * (number != 1)}"

@@ -56,7 +56,7 @@ class Raised(Count):
     def lines(self) -> list[str]:
         rows, lines = self._window.rows, []
         for one in self._found[:_SHOWN]:
-            said = wording.exception({"type": one.type, "message": one.message}) if one.type else "an exception"
+            said = wording.first_line(wording.exception({"type": one.type, "message": one.message})) if one.type else "an exception"
             caught = f"caught in {rows.function(one.catcher).qualified}" if one.catcher >= 0 else "caught in nothing that was recorded"
             lines.append(wording.clean(f"  {said}  {caught}"))
             chain = exceptions.chain(rows, one)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 VERSION = 1
 FIRST_WORDS = "atf shape "
 MOST_LINES, MOST_LEVELS = 20_000, 200
+_MOST_GLOBS = 8
 _COMPREHENSION = re.compile(r"<(list|dict|set)comp>$")
 _LINE = re.compile(r"((?:  )+)(\S.*?)(?: ×(\d+))?")
 _REPEATED = re.compile(r" ×(?=\d+$)")
@@ -143,7 +144,10 @@ def _recorded(data: dict[str, object]) -> str:
     filters = data.get("filters")
     said = []
     if isinstance(filters, dict):
-        said += [f"{key} {', '.join(map(str, filters[key]))}" for key in ("include", "exclude") if isinstance(filters.get(key), list) and filters[key]]
+        for key in ("include", "exclude"):
+            globs = filters.get(key)
+            if isinstance(globs, list) and globs:  # many are what happens to be installed, and no baseline's business
+                said.append(f"{key} {', '.join(map(str, globs)) if len(globs) <= _MOST_GLOBS else 'many modules'}")
         said += ["without Python's calls"] if filters.get("python") is False else []
     return ", ".join([*said, *(["C functions too"] if "c" in str(data.get("level")).split(",") else [])])
 

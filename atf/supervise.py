@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from atf import runtime
+from atf._core import sigwait
 from atf._core.errors import AtfError, UsageError
 from atf._core.segment import library_path, process_start
 from atf.gather import Gatherer
@@ -147,7 +148,7 @@ class Supervisor:
                     self._guarded(recorded.set_exit, code)
         finally:
             self._guarded(self.gatherer.close)
-            while signal.sigtimedwait(self._heard(), 0) is not None:
+            while sigwait.wait(self._heard(), 0) is not None:
                 pass  # they came for a program that is over
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if not self.gatherer.done:
@@ -197,12 +198,12 @@ class Supervisor:
                 nap = min(nap, max(started + duration_s - time.monotonic(), 0.0))
             if self.flight is not None:
                 signal.pthread_sigmask(signal.SIG_BLOCK, self._heard())  # triggers that came meanwhile may be signals
-            caught = signal.sigtimedwait(self._heard(), nap)
-            if caught is not None and self.flight is not None and caught.si_signo in self.flight.signals():
-                self.flight.mark("signal", number=caught.si_signo)
-            elif caught is not None and caught.si_signo != signal.SIGCHLD:
-                self._hurry.heard(caught.si_signo)
-                self._pass_on(process, caught.si_signo, from_terminal=caught.si_code > 0)
+            number, sent = sigwait.wait(self._heard(), nap) or (signal.SIGCHLD, False)
+            if self.flight is not None and number in self.flight.signals():
+                self.flight.mark("signal", number=number)
+            elif number != signal.SIGCHLD:
+                self._hurry.heard(number)
+                self._pass_on(process, number, from_terminal=not sent)
 
     def _guarded(self, work: Callable[..., Any], *arguments: Any) -> None:
         """Whatever goes wrong with the recording is told at the end; the program and its exit status come first."""

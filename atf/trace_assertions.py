@@ -23,27 +23,37 @@ class Assertions:
         return Window(self, start_ns, end_ns)  # type: ignore[arg-type]  # only a Trace inherits from this
 
     def calls(self, pattern: str, under: str | None = None) -> CallSet:
+        __tracebackhide__ = True
         return self.window().calls(pattern, under)
 
     def call(self, pattern: str, under: str | None = None) -> Call:
+        __tracebackhide__ = True
         return self.window().call(pattern, under)
 
     def span(self, pattern: str, under: str | None = None) -> Timed:
+        __tracebackhide__ = True
         return self.window().span(pattern, under)
 
     def order(self, *patterns: str) -> Order:
+        __tracebackhide__ = True
         return self.window().order(*patterns)
 
     def never(self, *patterns: str) -> None:
+        __tracebackhide__ = True
         self.window().never(*patterns)
 
     def raised(self, wanted: type[BaseException] | str | None = None) -> Raised:
+        __tracebackhide__ = True
         return self.window().raised(wanted)
 
     def event(self, name: str, /, **attributes: Any) -> EventSet:
+        __tracebackhide__ = True
         return self.window().event(name, **attributes)
 
-    decision = event
+    def decision(self, event_type: str, /, **attributes: Any) -> EventSet:
+        __tracebackhide__ = True
+        return self.window().decision(event_type, **attributes)
 
     def same_shape_as(self, path: Any, ignore: Any = (), update: bool | None = None) -> None:
+        __tracebackhide__ = True
         self.window().same_shape_as(path, ignore, update)

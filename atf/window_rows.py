@@ -6,6 +6,7 @@ recording began, or was resumed without having begun, is no call here, but calls
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,25 @@ from atf.trace_spans import Span
 
 if TYPE_CHECKING:
     from atf.trace import Trace
+    from atf.trace_files import Thread
     from atf.trace_manifest import Function
 
 _CALL, _YIELD = 1, 5
+_UNWOUND = 2
 
 
 def only_calls(level: Any) -> bool:
     """Whether a level records calls and not their ends."""
     return level == "calls"
+
+
+def _nesting_unknown(data: dict[str, Any]) -> str | None:
+    """From Python 3.12 on the depth of level `calls` counts frames that were left out as well: then the call before may have returned."""
+    filters = data.get("filters")
+    version = re.match(r"3\.(\d+)", str(data.get("python")))
+    if version is None or int(version[1]) < 12 or not isinstance(filters, dict) or not (filters.get("include") or filters.get("exclude")):
+        return None
+    return "with filters, level 'calls' does not tell who called whom on this Python: record with level='returns'"
 
 
 class Rows:
@@ -35,6 +47,7 @@ class Rows:
         c = self.table.columns
         inside = (c.start_ns >= numpy.uint64(start_ns)) & (c.start_ns < numpy.uint64(end_ns))
         self.parent = c.parent
+        self.nesting_unknown: str | None = None  # why nobody knows who called whom
         for thread, first, end in self.threads():
             if not inside[first:end].any() and not only_calls(thread.process.manifest.data.get("level")):
                 continue
@@ -42,7 +55,7 @@ class Rows:
             inside[first:end] &= begins["event_kind"] == _CALL
             inside[first : first + thread.entered] = False
             if only_calls(thread.process.manifest.data.get("level")):
-                self._nest_by_depth(first, begins["call_depth"].tolist())
+                self._nest_by_depth(thread, first, end, begins["call_depth"].tolist())
         self._inside = inside
         rows = numpy.flatnonzero(inside)
         self.rows = rows[numpy.argsort(c.start_ns[rows], kind="stable")]
@@ -54,15 +67,33 @@ class Rows:
         for position, thread in enumerate(self.table.threads):
             yield thread, bounds[position], bounds[position + 1]
 
-    def _nest_by_depth(self, first: int, depths: list[int]) -> None:
-        """Without returns only the recorded depth says who called whom."""
-        if self.parent is self.table.columns.parent:
+    def _nest_by_depth(self, thread: Thread, first: int, end: int, depths: list[int]) -> None:
+        """Without returns only the recorded depth says who called whom. The program's own spans have ends, but no depth to rely on: one is
+        below the call that makes the first call in it.
+        """
+        c = self.table.columns
+        if self.parent is c.parent:
             self.parent = self.parent.copy()
-        above: list[tuple[int, int]] = []
+        if why := _nesting_unknown(thread.process.manifest.data):
+            self.nesting_unknown = why
+            self.parent[first:end] = -1
+            return
+        above: list[tuple[int, int]] = []  # (row, depth) of calls that may still run
+        spans: list[int] = []  # open ones
         for row, depth in enumerate(depths, first):
+            while spans and c.end_ns[spans[-1]] < c.start_ns[row]:
+                spans.pop()
+            if self.function(row).id >> 32 == 0:
+                self.parent[row] = spans[-1] if spans else above[-1][0] if above else -1
+                spans.append(row)
+                continue
             while above and above[-1][1] >= depth:
                 above.pop()
             self.parent[row] = above[-1][0] if above else -1
+            if spans and spans[-1] > self.parent[row]:
+                outermost = next(span for span in spans if span > self.parent[row])
+                self.parent[outermost] = self.parent[row]
+                self.parent[row] = spans[-1]
             above.append((row, depth))
 
     def span(self, row: int) -> Span:
@@ -126,6 +157,20 @@ class Rows:
         c = self.table.columns
         seq = int(c.end_seq[row])
         return seq != NO_SEQ and int(self.table.threads[int(c.thread[row])].events[seq]["event_kind"]) == _YIELD
+
+    def around_awaits(self, pattern: str) -> str | None:
+        """Why it is not known what was called below spans that a pattern means: a coroutine or generator was suspended in one of them, and
+        what it did when it went on is not below the span any more. None: it is.
+        """
+        import numpy
+
+        c, fits = self.table.columns, self.fits(pattern)
+        if not fits.any():
+            return None
+        for row in numpy.flatnonzero(fits[c.function] & (c.status == _UNWOUND)).tolist():
+            if self.function(row).id >> 32 == 0 and self.ended_by_yield(row):
+                return f"in a span {self.function(row).name!r} a coroutine or generator was suspended, and what it called there later is not told from the rest"
+        return None
 
     def names(self) -> list[str]:
         """The qualified names of all functions of the trace."""

@@ -68,11 +68,15 @@ class Window:
         """Why records of this window may be missing, as a sentence; None: it is complete."""
         return self._lost if self.rows else None
 
-    def missing(self, *patterns: str) -> str | None:
-        """Why calls of these patterns may be missing: records were lost, or the recording left them out; None: none are."""
+    def missing(self, *patterns: str, nested: bool = False) -> str | None:
+        """Why calls of these patterns may be missing: records were lost, or the recording left them out; None: none are. nested: and why who
+        called whom may not be known.
+        """
         rows = self.rows
         if self._lost is not None:
             return self._lost
+        if nested and rows.nesting_unknown is not None:
+            return rows.nesting_unknown
         for pattern in patterns:
             found = bool(rows.fits(pattern).any())
             for process in self.trace.processes:
@@ -115,7 +119,7 @@ class Window:
         found = rows.of(rows.fits(pattern))
         if under is not None:
             found = found[rows.nearest_above(found, rows.fits(under)) >= 0]
-        return CallSet(self, found, pattern, under, self.missing(pattern, *([under] if under is not None else [])))
+        return CallSet(self, found, pattern, under, self._missing_under(under, pattern))
 
     def span(self, pattern: str, under: str | None = None) -> Timed:
         """The program's own spans of a name and their times; where there are none of the name, the calls of functions of that name."""
@@ -125,8 +129,14 @@ class Window:
         if under is not None:
             found = found[rows.nearest_above(found, rows.fits(under)) >= 0]
         own = any(fits[i] and f.id >> 32 == 0 for i, f in enumerate(rows.table.functions))
-        asked = [*([] if own else [pattern]), *([under] if under is not None else [])]
-        return Timed(self, found, pattern, under, self.missing(*asked), fits)
+        return Timed(self, found, pattern, under, self._missing_under(under, *([] if own else [pattern])), fits)
+
+    def _missing_under(self, under: str | None, *patterns: str) -> str | None:
+        """As `missing`, and whether what is below calls of `under` is known."""
+        if under is None:
+            return self.missing(*patterns)
+        missing = self.missing(*patterns, under, nested=True)
+        return missing if missing is not None else self.rows.around_awaits(under)
 
     def raised(self, wanted: type[BaseException] | str | None = None) -> Raised:
         """Exceptions of a class or its subclasses, or of a pattern of the name, or all; `.swallowed` and `.escaped` are parts of them.
@@ -137,15 +147,20 @@ class Window:
 
     def event(self, name: str, /, **attributes: Any) -> EventSet:
         """The program's own events of a name (a pattern) that have these attributes, and others."""
-        missing = self.lost
-        if missing is None and attributes:
-            missing = completeness.details_lost(self.trace)
-        return EventSet(self, name, attributes, missing)
+        return EventSet(self, name, attributes, self._details_missing(attributes))
 
-    decision = event
+    def decision(self, event_type: str, /, **attributes: Any) -> EventSet:
+        """Decisions of a type (a pattern): a TraceCollector's events, with their fields (component, severity, request_id, …) and attributes, and
+        events of the program's own of that name.
+        """
+        return EventSet(self, event_type, attributes, self._details_missing(attributes), decisions=True)
+
+    def _details_missing(self, attributes: dict[str, Any]) -> str | None:
+        return completeness.details_lost(self.trace) if self.lost is None and attributes else self.lost
 
     def call(self, pattern: str, under: str | None = None) -> Call:
         """The one call that fits. AssertionError when there is none, or more than one."""
+        __tracebackhide__ = True
         found = self.calls(pattern, under)
         if found == 1:
             return found.seen[0]
@@ -153,10 +168,12 @@ class Window:
 
     def order(self, *patterns: str) -> Order:
         """Asserts that calls of these began in this order, others between them or not; see Order.strict and Order.immediately."""
+        __tracebackhide__ = True
         return Order(self, patterns)
 
     def never(self, *patterns: str) -> None:
         """Asserts that nothing of these was called."""
+        __tracebackhide__ = True
         if not patterns:
             raise UsageError("never(): name at least one function")
         rows = self.rows
@@ -168,7 +185,7 @@ class Window:
             fail_never(self, patterns, found)
         missing = self.missing(*patterns)
         if missing is not None:
-            raise TraceIncomplete(f"nothing shows that {', '.join(map(repr, patterns))} was never called: {missing}")
+            raise TraceIncomplete(f"nothing shows that {', '.join(map(repr, patterns))} was never called; {missing}")
 
     def same_shape_as(self, path: str | os.PathLike[str], ignore: Iterable[str] = (), update: bool | None = None) -> None:
         """Asserts that the calls of the window are those of a baseline: the same functions below the same callers in the same order.
@@ -177,6 +194,7 @@ class Window:
         out with all that they call. update: write the file instead; None: when the environment says ATF_UPDATE=1. UsageError: there
         is no such file. FormatError: it is no baseline, or one of another version.
         """
+        __tracebackhide__ = True
         same_shape(self, path, ignore, update)
 
     def __repr__(self) -> str:

@@ -75,6 +75,12 @@ def exception(recorded: Mapping[str, Any]) -> str:
     return f"{kind}{said}" if len(said) <= 2 * _VALUE_LENGTH else f"{kind}{said[: 2 * _VALUE_LENGTH]}…"
 
 
+def first_line(text: str) -> str:
+    """The first line, with `…` where there are more."""
+    first, cut, _ = text.partition("\n")
+    return first + ("…" if cut else "")
+
+
 def outcome(span: Span) -> str:
     """What a reader must know about how a span ended; empty for one that returned."""
     if span.status == "exception":

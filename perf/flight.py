@@ -1,12 +1,9 @@
 """The flight recorder: what it costs to capture details always and keep none of them, how soon a window is on disk, what a record
-costs a producer that is five times as fast as the drain, what it costs to ask for the numbers, how late --duration is while a program floods
-its rings, and whether a minute of overload takes memory.
+costs a producer that is five times as fast as the drain, how late --duration is while a program floods its rings, and whether a minute of
+overload takes memory. What its numbers cost: counting.py.
 
 Always-on capture: the same events with the same details, drained (a) with windows and no mark, (b) with the details switched off
 (nothing but the index lane). CPU time of the producer, round by round; beside it wall time, which on few cores has the drain in it.
-
-Metrics: the same events while somebody asks for every thread's numbers ten times a second, and while nobody does; CPU time of the producer
-and the drain together. (What is counted for them is counted always: a ring, a write, a detail at a time.)
 """
 
 from __future__ import annotations
@@ -14,7 +11,6 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -103,34 +99,6 @@ def mark_to_disk(scratch: Path, marks: int) -> list[float]:
     windows = session.drain.windows()
     session.end()
     return [(one["settled_ns"] - one["end_ns"]) / 1e6 if one["settled_ns"] else float("inf") for one in windows]
-
-
-def asked(scratch: Path, events: int, asking: bool) -> dict:
-    """The CPU time of events, producer and drain, while somebody asks for the numbers or nobody does."""
-    from atf._core import recorder
-
-    session = Session(scratch, None, {**RINGS, "detail_rings": 0})
-    session.drain.start()
-    done = threading.Event()
-
-    def ask() -> None:
-        while not done.wait(0.1):
-            session.source.threads(), session.source.totals, session.source.overload()
-
-    record, count = recorder.record, 10 * events
-    for _ in range(events):
-        record(4, 1)
-    asker = threading.Thread(target=ask) if asking else None
-    drained, used = session.drain.cpu_ns, time.process_time_ns()
-    if asker is not None:
-        asker.start()
-    for number in range(count):
-        record(4, number)
-    done.set()
-    if asker is not None:
-        asker.join()
-    used, drained = time.process_time_ns() - used, session.drain.cpu_ns - drained
-    return {"ns": used / count, "drain_ns": drained / count, "asked_for": events + count, **session.end()}
 
 
 FLOOD = """
@@ -230,8 +198,6 @@ def main() -> int:
                 "no details": lambda: capture(scratch, events, False),
                 "mark": lambda: mark_to_disk(scratch, MARKS[size]),
                 "overload": lambda: overload(scratch, PAIRS[size]),
-                "asked": lambda: asked(scratch, events, True),
-                "not asked": lambda: asked(scratch, events, False),
                 "duration": lambda: flooded(scratch, 1.5 * TIMER_S[size] + 0.5, TIMER_S[size]),
             },
             options.rounds,
@@ -273,18 +239,7 @@ def show(report: Report, results: dict[str, list], events: int) -> None:
     report.figure("overload p99 ns", slow)
     for done in results["overload"]:
         report.check(done["newest"] == done["asked_for"] - 2, f"overload: the newest record in the file is {done['newest']}, of {done['asked_for'] - 1}")
-    show_numbers(report, results)
     show_flood(report, results)
-
-
-def show_numbers(report: Report, results: dict[str, list]) -> None:
-    for done in (*results["asked"], *results["not asked"]):
-        report.check(done["written"] == done["asked_for"], f"{done['written']} of {done['asked_for']} events are in the file")
-    each = zip(results["asked"], results["not asked"], strict=True)
-    more = Spread.of(with_them["ns"] - without["ns"] for with_them, without in each)
-    report.goal("asking for all numbers ten times a second, for each event", more, "≤", 1, " ns", "{:.2f}")
-    drained = Spread.of(done["drain_ns"] for done in results["not asked"])
-    report.figure("metrics", {"asked_more_ns": more.json(), "drain_cpu_ns": drained.json()})
 
 
 def show_flood(report: Report, results: dict[str, list]) -> None:

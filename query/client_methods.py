@@ -68,7 +68,7 @@ class ClientMethods:
         metric: Literal["self", "total"] = "self", min_change: float = 0.05,
         confidence: Literal["noise", "possible", "likely", "certain"] = "possible",
         changes: list[Literal["appeared", "vanished", "count", "time"]] | None = None, offset: int = 0, limit: int = 20,
-        cursor: str | None = None,
+        cursor: str | None = None, divergence: bool = True,
     ) -> Comparison:
         """Two traces: functions or call paths that appear, vanish, or change count or time, with how sure that is."""
         return self._typed("trace.compare", locals())
@@ -77,7 +77,7 @@ class ClientMethods:
         self, *, other: str, trace_id: str | None = None, by: Literal["functions", "paths"] = "functions",
         metric: Literal["self", "total"] = "self", min_change: float = 0.05,
         confidence: Literal["noise", "possible", "likely", "certain"] = "possible",
-        changes: list[Literal["appeared", "vanished", "count", "time"]] | None = None, limit: int = 20,
+        changes: list[Literal["appeared", "vanished", "count", "time"]] | None = None, limit: int = 20, divergence: bool = True,
     ) -> Iterator[Change]:
         """Every row of trace.compare."""
         return self._rows("trace.compare", "changes", locals())

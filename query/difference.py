@@ -150,11 +150,11 @@ def _time(change: Change) -> str:
 
 
 def compare(before: Any, after: Any, **options: Any) -> Difference:
-    """What differs between two recordings: paths, or Trace objects. options: by, metric, min_change, confidence, changes, limit, as those of
+    """What differs between two recordings: paths, or Trace objects. options: by, metric, min_change, confidence, changes, as those of
     trace.compare. UsageError, FormatError as `atf.open`; FormatError too when a file is cut meanwhile.
     """
     traces = {name: one if isinstance(one, Trace) else open_trace(one) for name, one in (("before", before), ("after", after))}
-    params = bind(CompareParams, {"trace_id": "before", "other": "after", "limit": 10_000, **options})
+    params = bind(CompareParams, {**options, "trace_id": "before", "other": "after", "limit": 10_000, "divergence": True})
     try:
         found = trace_compare.run(Context(_Opened(**traces), timeout_s=_HOURS_S, answer_bytes=_ROOM_BYTES), params)
     except RpcError as why:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from atf import runtime
-from atf._core import segment
+from atf._core import segment, sigwait
 from atf._core.errors import AtfError, TargetError, TargetGone
 from atf.gather import Gatherer
 from atf.manifest import new_session_directory
@@ -85,7 +85,7 @@ class Attachment:
                     if self.place is not None:
                         self.place.clear()
         finally:
-            while signal.sigtimedwait(self._heard(), 0) is not None:
+            while sigwait.wait(self._heard(), 0) is not None:
                 pass
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -132,9 +132,9 @@ class Attachment:
                 nap = 0.0002
             if self.flight is not None:
                 signal.pthread_sigmask(signal.SIG_BLOCK, self._heard())
-            caught = signal.sigtimedwait(self._heard(), nap)
-            if caught is not None and self.flight is not None and caught.si_signo in self.flight.signals():
-                self.flight.mark("signal", number=caught.si_signo)
+            caught = sigwait.wait(self._heard(), nap)
+            if caught is not None and self.flight is not None and caught[0] in self.flight.signals():
+                self.flight.mark("signal", number=caught[0])
             elif caught is not None:
                 self.stopping = "interrupt"
 

@@ -31,7 +31,7 @@ class CompareParams(Params):
     """traceId: before; other: after. by: functions (by module and name), or call paths. metric: the time by which changes are ranked.
 
     minChange: a count, or a call's time, that changed by a smaller share of the larger one is no change. confidence: what is less sure
-    is left out. changes: only these.
+    is left out. changes: only these. divergence: look for the first divergence too, which takes as long again in traces of millions of calls.
     """
 
     trace_id: str
@@ -44,6 +44,7 @@ class CompareParams(Params):
     offset: Offset = 0
     limit: Limit = 20
     cursor: str | None = None
+    divergence: bool = True
 
 
 class Measures(Result):
@@ -151,7 +152,8 @@ class Divergence(Result):
 
 class Comparison(Result):
     """counts: groups by what became of them, whatever was asked for: appeared, vanished, count (changed by minChange or more), time (likely or
-    possible), same. firstDivergence: null when all calls are the same; on the first page only. threads: the pairs whose time differs most."""
+    possible), same. firstDivergence: null when all calls are the same; on the first page only, and when it was looked for. threads: the pairs whose
+    time differs most."""
 
     before: Whole
     after: Whole
@@ -177,7 +179,7 @@ def run(context: Context, params: CompareParams) -> Comparison:
     if sides[1].view.growing:
         metadata.growing, metadata.as_of_ns = True, sides[1].view.info["time_end_ns"]
     return Comparison(
-        first_divergence=_divergence(*sides) if first == 0 else UNSET,
+        first_divergence=_divergence(*sides) if first == 0 and params.divergence else UNSET,
         before=_whole(sides[0]),
         after=_whole(sides[1]),
         drift=DriftSaid(

@@ -89,6 +89,7 @@ def test_calls_of_a_rich_program_while_signals_come(bench):
     assert ran.plan.header()["filtered"] > 0.9 * told
 
 
+@pytest.mark.guard
 def test_signals_come_after_a_wait_for_the_drain(bench):
     """FORBIDDEN: a thread that waited for room, and from then on gets no signals."""
     source = """

@@ -223,6 +223,7 @@ def test_a_process_that_strace_holds(bench, programs):
 
 
 @needs_frida
+@pytest.mark.guard
 def test_hooks_that_a_recorder_left_are_taken_out_by_the_next(bench, programs):
     """One recorder is killed and what it left is recovered; one finds its process stopped at the end."""
     program = programs("elsewhere")

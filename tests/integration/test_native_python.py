@@ -226,6 +226,7 @@ def test_arguments_and_native_calls(bench, library):
     assert (span.status, span.exception["type"]) == ("exception", "builtins.ValueError")
 
 
+@pytest.mark.guard
 def test_an_exception_that_nobody_catches_marks_a_crash(bench, library):
     """The event that says so is one of the common lane: in its place, with a number of its own."""
     ran = record(bench, library, "lib.twice(BACK, 1)\nraise KeyError('gone')", "--trigger", "crash")

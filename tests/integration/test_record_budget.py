@@ -90,3 +90,33 @@ def test_the_price_of_an_event_is_measured_by_the_programs_interpreter():
     assert all(1 < ns < 20_000 for ns in made.ns.values())
     missing = Measurement("/nowhere/python", "")
     assert missing.look() and not missing.measured
+
+
+@pytest.mark.stress
+def test_a_budget_over_parts(bench):
+    """FORBIDDEN: a cost below nothing, since what ended with a part is no longer among what the drain counts; a part that has lost the changes of level."""
+    calm, done = bench.path / "calm", bench.path / "done"
+    options = ["--level", "args", "--budget", "15%", "--ring-size", "256K", "--max-size", "256K", "--max-parts", "3"]
+    program = bench.begin(PROGRAM, str(calm), str(done), options=options)
+    costs = []
+
+    def now():
+        if found := stat(bench):
+            costs.append(found["budget"]["costPercent"])
+        return found
+
+    try:
+        wait_for(lambda: (found := now()) and found["level"] == "calls" and len(costs) > 8)
+        calm.touch()
+        wait_for(lambda: (found := now()) and found["level"] == "args", 60)
+    finally:
+        calm.touch()
+        done.touch()
+        _, err = program.communicate(timeout=60)
+    assert program.returncode == 0, err
+    assert min(costs) >= 0 and max(costs) > 15
+    (session,) = bench.root.glob("session_*")
+    places = sorted(session.glob("part_*/pid_*"), key=lambda place: int(place.parent.name.split("_")[1]))
+    assert len(places) == 3 and places[-1].parent.name != "part_3", "parts came and went"
+    levels = json.loads((places[-1] / "manifest.json").read_text())["levels"]
+    assert [one["to"] for one in levels[:2]] == ["returns", "calls"] and levels[-1]["to"] == "args"

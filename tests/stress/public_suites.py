@@ -1,8 +1,9 @@
-"""The test suites of well-known pure-Python projects, with and without ``atf record``: every test must end alike.
+"""The test suites of well-known pure-Python projects: plain, under ``atf record``, with ``--atf``, and with ``--atf`` and two workers. Every
+test must end alike.
 
     python tests/stress/public_suites.py [project ...]     needs PyPI; works below build/public-suites
 
-Prints one line a project, and every test whose outcome differs. Exit status 1 when there is one.
+Prints one line a way, and every test whose outcome differs. Exit status 1 when there is one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from xml.etree import ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "public-suites"
@@ -25,8 +27,9 @@ PROJECTS = {
     "click": ("8.1.7", [], ["tests"]),
     "attrs": ("24.2.0", ["hypothesis", "cloudpickle"], ["tests", "--ignore=tests/test_mypy.yml", "-p", "no:mypy-testing"]),
 }
-PYTEST = "pytest==8.3.5"  # newer ones refuse to collect some of these suites
-OUTCOME = re.compile(r"^(\S.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b", re.M)
+PYTEST = ("pytest==8.3.5", "pytest-xdist==3.6.1")  # newer ones refuse to collect some of these suites
+KINDS = {"failure": "failed", "error": "error", "skipped": "skipped"}
+WAYS = ("atf record", "--atf", "--atf -n 2")
 
 
 def fetch(name: str, version: str) -> pathlib.Path:
@@ -53,35 +56,46 @@ def archive(name: str, version: str) -> pathlib.Path | None:
 def environment(place: pathlib.Path, needs: list[str]) -> dict[str, str]:
     """The project's own source first on the path, and what its tests need beside it."""
     site = WORK / f"site-{sys.version_info.major}.{sys.version_info.minor}"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--upgrade", "--target", str(site), PYTEST, *needs], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--upgrade", "--target", str(site), *PYTEST, *needs], check=True, stderr=subprocess.DEVNULL)
     source = place / "src" if (place / "src").is_dir() else place
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), str(ROOT), str(site)]), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
 
 
 def outcomes(command: list[str], place: pathlib.Path, variables: dict[str, str]) -> tuple[int, dict[str, str], float, str]:
-    """Exit status, outcome of each test, seconds, and what stood on standard error."""
+    """Exit status, outcome of each test, seconds, and what was said last."""
+    report = WORK / "report.xml"
+    report.unlink(missing_ok=True)
     began = time.monotonic()
-    done = subprocess.run(command, cwd=place, env=variables, capture_output=True, text=True, timeout=1200)
-    return done.returncode, dict(OUTCOME.findall(done.stdout)), time.monotonic() - began, done.stderr
+    done = subprocess.run([*command, f"--junitxml={report}"], cwd=place, env=variables, capture_output=True, text=True, timeout=1200)
+    seconds, found = time.monotonic() - began, {}
+    for case in ElementTree.parse(report).iter("testcase") if report.exists() else ():
+        name = f"{case.get('classname')}.{case.get('name')}"
+        found[name] = " ".join(sorted({KINDS[one.tag] for one in case if one.tag in KINDS})) or "passed"
+    return done.returncode, found, seconds, (done.stderr.strip() or done.stdout.strip()).rpartition("\n")[2]
 
 
 def compare(name: str) -> bool:
     version, needs, words = PROJECTS[name]
     place = fetch(name, version)
     variables = environment(place, needs)
-    tests = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-p", "no:randomly", *words]
-    recorded = [sys.executable, "-m", "atf", "record", "--out", str(WORK / "traces"), "--", *tests]
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *words]
+    traces = WORK / "traces"
+    kept = [*tests, "--atf", f"--atf-dir={traces}"]
+    ways = dict(zip(WAYS, ([sys.executable, "-m", "atf", "record", "--out", str(traces), "--", *tests], kept, [*kept, "-n", "2"])))
     status, plain, seconds, _ = outcomes(tests, place, variables)
-    traced_status, traced, traced_seconds, said = outcomes(recorded, place, variables)
-    shutil.rmtree(WORK / "traces", ignore_errors=True)
-    differing = sorted(test for test in plain.keys() | traced.keys() if plain.get(test) != traced.get(test))
     counts = {kind: list(plain.values()).count(kind) for kind in sorted(set(plain.values()))}
-    same = not differing and status == traced_status and bool(plain)
     print(f"{name} {version} on {sys.version.split()[0]}: {len(plain)} tests {counts}, exit status {status}, {seconds:.1f} s")
-    print(f"   recorded: {'the same' if same else 'DIFFERENT'}, exit status {traced_status}, {traced_seconds:.1f} s; {said.strip().splitlines()[0] if said.strip() else ''}")
-    for test in differing:
-        print(f"   {test}: {plain.get(test)} without, {traced.get(test)} with")
-    return same
+    good = bool(plain)
+    for way, command in ways.items():
+        traced_status, traced, traced_seconds, said = outcomes(command, place, variables)
+        shutil.rmtree(traces, ignore_errors=True)
+        differing = sorted(test for test in plain.keys() | traced.keys() if plain.get(test) != traced.get(test))
+        same = not differing and status == traced_status
+        good = good and same
+        print(f"   {way}: {'the same' if same else 'DIFFERENT'}, exit status {traced_status}, {traced_seconds:.1f} s; {said}")
+        for test in differing[:20]:
+            print(f"   {test}: {plain.get(test)} without, {traced.get(test)} with")
+    return good
 
 
 if __name__ == "__main__":

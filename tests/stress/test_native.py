@@ -68,6 +68,29 @@ def test_addresses(harness, tmp_path):
     assert_clean(run(harness("asan"), QUICK["more threads than slots"] + " details=2 lives=4", tmp_path))
 
 
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory):
+    return builder(tmp_path_factory.mktemp("parts"), [ROOT / "tests/native/parts_stress.c", *SOURCES[1:]], "-std=c11")
+
+
+def test_parts(parts, tmp_path):
+    """FORBIDDEN: a record in two parts, in none, or in another thread's."""
+    assert_clean(run(parts("plain"), "6 10 20000 32768", tmp_path))
+
+
+@pytest.mark.tsan
+def test_parts_no_race(parts, tmp_path):
+    assert_clean(run(parts("tsan"), "4 4 20000 32768", tmp_path))
+
+
+@pytest.mark.stress
+@pytest.mark.tsan
+@pytest.mark.parametrize("again", range(3))
+def test_parts_long_no_race(parts, tmp_path, again):
+    """Rings change hands often here: a thread once took back a spare ring that another had borrowed since it looked."""
+    assert_clean(run(parts("tsan"), "6 40 20000 32768", tmp_path, 600))
+
+
 @pytest.mark.stress
 @pytest.mark.parametrize("seed", range(1, 4))
 @pytest.mark.parametrize("case", LONG)

@@ -9,7 +9,7 @@ import pytest
 import tracefiles as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tracefiles import CALL, EXCEPTION, INSTANT, NONE, RETURN, YIELD
+from tracefiles import CALL, EXCEPTION, INSTANT, NONE, RESUME, RETURN, YIELD
 
 import atf
 from atf import ms, us
@@ -104,6 +104,16 @@ def test_an_end_that_is_not_known_is_no_time(place, events):
         assert trace.span(name) == 1
         with pytest.raises(TraceIncomplete, match="no known end"):
             assert trace.span(name).max
+
+
+def test_what_a_span_around_an_await_held_is_not_guessed(place):
+    """The coroutine went on in its span, which its suspension had taken off the stack."""
+    events = [(100, GET, CALL, 1), (110, SPAN, CALL, 2), (120, GET, YIELD, 1), (130, GET, RESUME, 1), (140, RATE, CALL, 3), (150, RATE, RETURN, 3)]
+    with opened(place, [*events, (160, SPAN, RETURN, 2), (170, GET, RETURN, 1)]) as trace:
+        assert trace.calls("rate", under="get") == 1 and trace.calls("rate").max_per("get") == 1
+        for ask in (lambda: trace.calls("rate", under="render") == 1, lambda: trace.calls("rate").max_per("render") == 1, lambda: trace.span("rate", under="render") == 1):
+            with pytest.raises(TraceIncomplete, match="was suspended"):
+                ask()
 
 
 def raising(*ends, type="builtins.KeyError"):

@@ -206,7 +206,8 @@ def test_only_the_first_page_has_it(place):
     write(place, [[("log.write", [], False)]], [[("shop.db.get", [("shop.db.put", [], False)], False)]])
     first = Caller(place)("trace.compare", ONE, other=OTHER, limit=1)
     assert first["firstDivergence"]["path"] == []
-    assert "firstDivergence" not in Caller(place)("trace.compare", ONE, other=OTHER, limit=1, cursor=first["metadata"]["nextCursor"])
+    for other in ({"cursor": first["metadata"]["nextCursor"]}, {"divergence": False}):
+        assert "firstDivergence" not in Caller(place)("trace.compare", ONE, other=OTHER, limit=1, **other)
 
 
 CHECKOUT = ("shop.views.item", [("shop.db.get", [], False), ("shop.tax.rate", [], False)], False)

@@ -40,6 +40,15 @@ def test_the_way_of_an_exception_is_marked(place):
         ]
 
 
+def test_of_a_long_message_the_first_line_is_shown(place):
+    """That of an assertion is the whole report of it."""
+    events, _ = raising(EXCEPTION, RETURN, RETURN)
+    with opened(place, events, {3: (18, {"type": "builtins.AssertionError", "message": "assert 4 == 3\n  because"})}) as trace:
+        lines = told(trace)
+        assert lines[3].endswith("[raised AssertionError: assert 4 == 3…]")
+        assert "  AssertionError: assert 4 == 3…  raised in shop.tax.rate, caught in shop.db.get" in lines
+
+
 def test_what_was_swallowed_is_told_once_each(place):
     one, details = [], {}
     for n in range(3):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from partcheck import head_of
 
-from atf import metrics, recovery_parts
+from atf import budget, metrics, recovery_parts
 from atf._core import drain, recorder, segment
 from atf._core.errors import OutputError, SessionError, UsageError
 from atf._core.reader import DetailFile, IndexFile
@@ -170,6 +170,7 @@ def test_threads_that_ended_are_forgotten(session, tmp_path):
         total += 51
         engine.turn()
         engine.settle()
+        assert budget.produced(source) == total, "FORBIDDEN: a budget that forgets what ended with a part"
         assert len(source.threads()) <= 2, "the one that goes on, and perhaps the last one: it tells its end after join()"
     left = engine.left()
     recorder.close_session()

@@ -173,6 +173,20 @@ def test_what_the_thread_went_on_after_for_long_was_caught_by_something(tmp_path
     assert [claim["functionName"] for claim in claims_of(call, "exception")] == [first, "handle" if first == "fetch" else "fetch"]
 
 
+@pytest.mark.parametrize(("module", "first"), [("__main__", True), ("shop", False)])
+def test_what_leaves_the_program_s_own_module_ended_it(tmp_path, module, first):
+    """However much the interpreter does to print it. Another module that was left so was being imported by something that went on."""
+    symbols = {1 << 32 | 1: ("handle", "/src/app.py", 1), 2 << 32 | 1: ("<module>", "/src/main.py", 1)}
+    refused = [(100 + at, 1, CALL if at % 2 == 0 else EXCEPTION) for at in range(8)]
+    died = [(110, 2, CALL), (111, 2, EXCEPTION)]
+    printed = [(120 + at, 1, CALL if at % 2 == 0 else RETURN) for at in range(1200)]
+    events = [tf.event(time, function << 32 | 1, kind, 1) for time, function, kind in (*refused, *died, *printed)]
+    content = tf.manifest({0: {"tid": 70, "name": "MainThread"}}, symbols, {1: "app", 2: module}, pid=7)
+    tf.write_process(Path(tmp_path, NAME), 7, {0: (70, events, ())}, content)
+    names = [claim["functionName"] for claim in claims_of(Caller(tmp_path), "exception")]
+    assert sorted(names) == ["<module>", "handle"] and (names[0] == "<module>") is first
+
+
 def test_an_exception_without_a_detail(tmp_path):
     call = session(tmp_path, {0: [ev(100, 1, CALL, 1), ev(120, 2, CALL, 2), ev(130, 2, EXCEPTION, 2), ev(140, 1, RETURN, 1)]})
     (claim,) = claims_of(call, "exception")

@@ -14,7 +14,7 @@ from atf.errors import TraceIncomplete, UsageError
 
 pytestmark = pytest.mark.at_rest
 PATTERNS = st.sampled_from([*ct.NAMES, "shop.*", "shop.db.*", "rate", "*.ge?", "nothing.*", "[!s]*.write"])
-QUICK = settings(max_examples=150, deadline=None)
+QUICK = settings(max_examples=70, deadline=None)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_counts_are_those_of_the_tree(place, program, pattern, under, parent, da
 FEW = ct.NAMES[:2]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(ct.forests(7, FEW), min_size=1, max_size=2), st.lists(st.sampled_from([*FEW, "shop.*"]), min_size=1, max_size=3), st.data())
 def test_order_is_that_of_the_tree(place, program, patterns, data):
     events, nodes = ct.play(program)
@@ -125,6 +125,38 @@ def test_at_level_calls_depth_says_who_called_whom(place):
             assert w.span("rate").total
         with pytest.raises(TraceIncomplete, match="no exceptions are recorded"):
             assert w.raised().count == 0
+
+
+def test_at_level_calls_spans_are_where_their_calls_are(place):
+    """As from Python 3.12 on: a span has no depth to rely on, and what it is below is what makes the first call in it."""
+    rows = [(GET, CALL, 3), (ITEM, CALL, 2), (GET, CALL, 3), (7, CALL, 1), (RATE, CALL, 3), (GET, CALL, 4), (7, RETURN, 1), (GET, CALL, 3)]
+    with opened(place, [[tf.event(100 + 10 * at, *row) for at, row in enumerate(rows)]], level="calls", python="3.12.1") as trace:
+        w = trace.window()
+        parents = [int(w.rows.parent[row]) for row in range(7)]
+        assert parents == [-1, -1, 1, 1, 3, 4, 1]
+    with opened(place, [[tf.event(100, RATE, CALL)]], level="calls", python="3.13.0", filters={"exclude": ["x"]}) as trace:
+        assert trace.calls("rate") == 1
+        with pytest.raises(TraceIncomplete, match="does not tell who called whom"):
+            assert trace.calls("rate", under="rate") == 0
+
+
+def test_immediately_is_the_first_call_in_it_or_the_first_after_it(place):
+    program = [[("shop.views.item", [("shop.db.get", [], False), ("shop.db.put", [], False)], False), ("shop.tax.rate", [], False)]]
+    with opened(place, ct.play(program)[0]) as trace:
+        for good in (("item", "get"), ("item", "rate"), ("get", "put", "rate"), ("item", "get", "put", "rate")):
+            trace.order(*good).immediately()
+        for bad in (("item", "put"), ("get", "rate")):
+            with pytest.raises(AssertionError, match="immediately"):
+                trace.order(*bad).immediately()
+
+
+def test_immediately_stays_in_the_window(place):
+    names = ["shop.db.get", "log.write", "shop.db.put", "shop.db.get", "shop.db.put"]
+    events, nodes = ct.play([[(name, [], False) for name in names]])
+    with opened(place, events) as trace:
+        trace.order("get", "put").immediately()
+        with pytest.raises(AssertionError, match="immediately"):
+            trace.window(None, nodes[-1].start).order("get", "put").immediately()
 
 
 def gapped(at, lost=5, reason=1):
