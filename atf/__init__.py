@@ -5,6 +5,8 @@
             atf.event("priced", total=12)          trace.spans(function="checkout")
 
 Everything is imported when it is first used: ``import atf`` costs next to nothing.
+
+PYTEST_DONT_REWRITE: a recorded pytest has imported this before it looks for plugins, and would warn that it comes too late.
 """
 
 from __future__ import annotations

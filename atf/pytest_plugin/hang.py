@@ -92,6 +92,7 @@ class Watch:
         self.period_s, self._sleep_s = period_s, period_s - min(period_s / 10, 0.5)
         self._tell, self._last_chance = tell, last_chance
         self._deadline: float | None = None
+        self.told = 0
         self._over = threading.Event()
         self._handle = os.dup(2)  # while nothing is captured
         threading.Thread(target=self._run, name="atf-watch", daemon=True).start()
@@ -115,6 +116,7 @@ class Watch:
             if deadline is not None and time.monotonic() >= deadline:
                 self._deadline = None
                 self._tell(self._handle, self.period_s)
+                self.told += 1
         os.close(self._handle)
 
     def _nap(self) -> float:

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ class Keeper:
         path = self.run.place(attempt.item.nodeid, attempt.number)
         self.run.open()
         fresh = f"{path}.{os.getpid()}.new" if os.path.exists(path) else path
-        os.makedirs(os.path.dirname(path), exist_ok=True)
         kept = slices.keep(fresh, attempt.start_ns, end_ns, note={**self._about, **attempt.told()})
         if fresh != path:
             shutil.rmtree(path)
@@ -44,6 +44,7 @@ class Keeper:
             "nodeid": attempt.item.nodeid,
             "attempt": attempt.number,
             "outcome": attempt.outcome,
+            "time": time.time(),
             "error": attempt.error,
             "worker": self.run.worker,
             "path": os.path.relpath(kept.path, self.run.directory),

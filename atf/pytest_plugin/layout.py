@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
 from typing import Any
 
 INDEX = "index.jsonl"
@@ -43,6 +42,7 @@ class Run:
         self.directory = os.path.join(directory, run_id)
         self.worker = worker
         self._names: dict[str, str] = {}
+        self._opened = False
 
     def place(self, nodeid: str, attempt: int) -> str:
         """Where this attempt's trace belongs. The same every time, and never another one's."""
@@ -54,6 +54,9 @@ class Run:
 
     def open(self) -> None:
         """Make the directory, once, and let ``latest`` lead to it."""
+        if self._opened:
+            return
+        self._opened = True
         if os.path.isdir(self.directory):
             return
         os.makedirs(self.directory, exist_ok=True)
@@ -67,9 +70,13 @@ class Run:
 
     def add(self, entry: dict[str, Any]) -> None:
         """One line of the index, whole or not at all."""
-        os.makedirs(self.directory, exist_ok=True)
         line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n"
-        handle = os.open(os.path.join(self.directory, INDEX), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        path, flags = os.path.join(self.directory, INDEX), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            handle = os.open(path, flags, 0o666)
+        except FileNotFoundError:  # another run has removed what it took for an empty directory
+            os.makedirs(self.directory, exist_ok=True)
+            handle = os.open(path, flags, 0o666)
         try:
             os.write(handle, line.encode())
         finally:
@@ -107,16 +114,6 @@ def runs(base: str) -> list[str]:
     return [os.path.join(base, name) for name in sorted(names, reverse=True) if os.path.exists(os.path.join(base, name, INDEX))]
 
 
-def last_green(base: str, nodeid: str) -> str | None:
-    """The newest kept trace of a test that passed."""
-    return next((entry["trace"] for entry in _newest_first(base) if entry.get("nodeid") == nodeid and entry.get("outcome") == "passed"), None)
-
-
-def _newest_first(base: str) -> Iterator[dict[str, Any]]:
-    for run in runs(base):
-        yield from reversed(read_index(run))
-
-
 def prune(base: str, most: int) -> int:
     """Keep the newest traces, over all runs. Only what an index lists is ever removed, and the index of a run stays as it is
     while one of its traces is there: other processes may be appending to it. Returns how many went."""
@@ -125,7 +122,7 @@ def prune(base: str, most: int) -> int:
     left, gone = most, 0
     for run in runs(base):
         entries = read_index(run)
-        stay = entries[max(len(entries) - left, 0) :] if left else []
+        stay = entries[max(len(entries) - left, 0) :]
         left -= len(stay)
         if len(stay) == len(entries):
             continue

@@ -53,7 +53,7 @@ class Recorder:
         slices = Slices(None, self.config(plan))
         try:
             slices.begin()
-        except AtfError as error:
+        except (AtfError, OSError) as error:
             raise pytest.UsageError(f"atf cannot record here: {error}") from error
         self.slices, self.plan = slices, plan
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import atf
 from atf._core.errors import AtfError
-from atf.pytest_plugin import layout
+from atf.comparing import last_green
 from atf.pytest_plugin.options import Settings
 
 SECTION = "atf trace"
+_CHANGES = 8  # of each kind that are shown
 
 
 def shown(path: str, start: str) -> str:
@@ -35,18 +37,17 @@ def difference(settings: Settings, base: str, nodeid: str, path: str) -> str:
     """What differs from the baseline, or from the last green trace of the same test; empty when there is none."""
     if settings.diff == "off":
         return ""
-    baseline = layout.last_green(base, nodeid) if settings.diff == "last-green" else settings.diff
-    if baseline is None or os.path.abspath(baseline) == os.path.abspath(path):
-        return ""
     try:
-        import atf
-
-        told = str(atf.compare(baseline, path))
+        baseline = last_green(base, nodeid, other_than=path) if settings.diff == "last-green" else settings.diff
+        if baseline is None:
+            return ""
+        found = atf.compare(baseline, path, confidence="likely")
+        told = "\n".join(line for line in found.lines(_CHANGES) if not line.startswith("  pytest teardown "))
     except AtfError as error:
         told = f"no comparison: {error}"
     except Exception as error:
         told = f"no comparison: {type(error).__name__}: {error}"
-    return f"compared with {shown(baseline, os.getcwd())}:\n{told}"
+    return f"compared with {shown(baseline or base, os.getcwd())}, whose teardown is not here yet:\n{told}"
 
 
 def ending(path: str, start: str, overwritten: int) -> str:

@@ -30,6 +30,7 @@ class Tests:
         self.config, self.settings, self.recorder, self.keeper = config, settings, recorder, keeper
         self.asked: dict[pytest.Item, tuple[Settings, Limits]] = {}  # by markers and fixtures
         self.attempt: Attempt | None = None
+        self.refused = ""  # why the test that runs cannot be recorded
         self.parts: list[Part] = []  # that are open, the innermost last
         self._attempts: dict[str, int] = {}
         self.fixtures: list[Fixture] = []  # of wider scope than a test, as they were set up
@@ -50,11 +51,13 @@ class Tests:
     def _begin(self, item: pytest.Item) -> None:
         settings, limits = self.asked.get(item, (self.settings, Limits()))
         recorder = self.recorder
-        if settings.mode == OFF or settings.never:
-            recorder.switch(None)
-            self.attempt = None
+        self.attempt, self.refused = None, ""
+        try:
+            recorder.switch(None if settings.mode == OFF or settings.never else plan_of(settings))
+        except pytest.UsageError as error:
+            self.refused = str(error)
+        if recorder.slices is None:
             return
-        recorder.switch(plan_of(settings))
         number = getattr(item, "execution_count", None)
         if not isinstance(number, int) or number < 1:
             number = self._attempts[item.nodeid] = self._attempts.get(item.nodeid, 0) + 1
@@ -73,7 +76,10 @@ class Tests:
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
         self._begin(item)
         with self._phase(item, "setup"):
-            return (yield)
+            answer = yield
+        if self.refused:
+            raise pytest.UsageError(self.refused)
+        return answer
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:

@@ -33,9 +33,8 @@ def rescue(run: Run, settings: Settings, start: str, pid: int, path: str, note: 
             text = reports.calls(trace, begin_ns, None, settings.tail)
             if trace.times is not None and note["outcome"] == "interrupted":
                 text += f"\nno event for {wording.duration(time.clock_gettime_ns(time.CLOCK_BOOTTIME) - trace.times[1])}"
-        run.add(
-            {**note, "attempt": 1, "path": os.path.relpath(path, run.directory), "events": kept.events, "bytes": kept.bytes, "overwritten": kept.overwritten}
-        )
+        measured = {"events": kept.events, "bytes": kept.bytes, "overwritten": kept.overwritten}
+        run.add({**note, "attempt": 1, "time": time.time(), "path": os.path.relpath(path, run.directory), **measured})
     except (AtfError, OSError) as error:
         return f"(its last calls cannot be told: {error})"
     ending = reports.ending(path, start, 0)

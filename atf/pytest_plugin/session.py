@@ -25,7 +25,10 @@ def prepare(config: pytest.Config, namespace: Any) -> Session:
 
 def _distributes(namespace: Any) -> bool:
     """Whether this is the controller of pytest-xdist, which runs no test itself."""
-    return bool(getattr(namespace, "numprocesses", None) or getattr(namespace, "tx", None)) and "PYTEST_XDIST_WORKER" not in os.environ
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return False
+    spread = getattr(namespace, "dist", "no") != "no" or getattr(namespace, "distload", False)
+    return bool(getattr(namespace, "numprocesses", None) or (spread and getattr(namespace, "tx", None)))
 
 
 class Session:
@@ -96,7 +99,6 @@ class Session:
         if self.settings.never or self.controller:
             return
         from atf.pytest_plugin.asked import ask, wishes
-        from atf.pytest_plugin.filters import check
 
         if self.tests is None and any(wishes(item) for item in session.items):
             self._record_tests()
@@ -105,6 +107,8 @@ class Session:
         ask(self.tests, session.items)
         if session.testsfailed or not session.items:
             return
+        from atf.pytest_plugin.filters import check
+
         root = str(self.config.rootpath)
         if self.settings.mode != OFF:
             check(self.settings.include or (), "--atf-include", root)
@@ -143,5 +147,7 @@ def live(request: pytest.FixtureRequest) -> LiveTrace:
         pytest.skip("--no-atf: nothing is recorded that this test could ask about")
     attempt = None if session.tests is None else session.tests.attempt
     if attempt is None:
+        if session.tests is not None and session.tests.refused:
+            raise pytest.UsageError(session.tests.refused)
         raise pytest.UsageError('the fixture trace needs a recording: @pytest.mark.atf(mode="off") takes it away')
     return LiveTrace(session.tests.slice_of(attempt), attempt)

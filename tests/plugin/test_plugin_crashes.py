@@ -68,7 +68,15 @@ def test_timeouts(suite):
 
 
 def test_faulthandler(suite):
-    suite.pytester.makepyfile(test_it=HANGS.replace("20", "1"))
+    suite.pytester.makepyfile(
+        test_it="""
+        import time
+        def waits(watch):
+            while not watch.told: time.sleep(0.01)
+        def test_hangs(request):
+            waits(request.config.pluginmanager.get_plugin("atf-hangs")._watch)
+        """
+    )
     result = suite.run("--atf", "-o", "faulthandler_timeout=0.4")
     result.assert_outcomes(passed=1)
     result.stderr.fnmatch_lines(["*atf: test_it.py::test_hangs: no end within 0.4 s*", *SAID])

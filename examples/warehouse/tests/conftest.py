@@ -1,0 +1,7 @@
+import pytest
+from warehouse.stock import Stock
+
+
+@pytest.fixture
+def stock():
+    return Stock(north=5, south=1)

@@ -1,0 +1,1 @@
+"""Orders that are shipped from whatever site has what they need."""
