@@ -97,7 +97,7 @@ static void free_runs(atf_run *runs, atf_detail_run *details)
 
 /* ---------------------------------------------------------------- what is gone
  * Of records below number `first`, which are not there, how many lay in the stretch: at least so many, and 0 only when none did. Marks tell
- * when each of the last rings that were taken back ended; the one in which the stretch begins counts as one record. When a producer went
+ * when each of the last rings that were taken back ended; the one in which the stretch begins counts as one record, and one in which it ends as none. When a producer went
  * on so fast meanwhile that no mark reaches back to `first`, nobody knows, and that is 1 as well.
  * more: record `first` is in the stretch. */
 static uint64_t gone_from_rings(atf_cutter *k, const atf_slot *slot, const atf_stretch *w, uint64_t first, int more, uint64_t *until)

@@ -27,6 +27,8 @@ cdef extern from "slice.h" nogil:
     void atf_cut_free(atf_cut *cut)
     int atf_cut_write(const atf_cut *cut, const char *dir, const void *manifest, uint64_t manifest_bytes, uint64_t *bytes)
 
+cdef enum:
+    MOST_AT_ONCE = 1 << 16  # events: for fewer other threads wait, since it takes longer to get the interpreter back
 THREAD = ("number", "tid", "name", "entered", "events", "gaps", "details", "overwritten", "missing", "details_lost", "time_start_ns", "time_end_ns")
 
 
@@ -54,9 +56,19 @@ cdef class Cut:
         return [self.cut.functions[i] for i in range(self.cut.functions_room) if self.cut.functions[i]]
 
     def write(self, path, bytes manifest):
-        cdef uint64_t size = 0
+        cdef uint64_t size = 0, events = 0, length = len(manifest)
+        cdef uint32_t i
+        cdef int error
         cdef bytes encoded = os.fsencode(path)
-        cdef int error = atf_cut_write(&self.cut, encoded, <const char *>manifest, len(manifest), &size)
+        cdef const char *directory = encoded
+        cdef const char *text = manifest
+        for i in range(self.cut.n):
+            events += self.cut.threads[i].events
+        if events < MOST_AT_ONCE:
+            error = atf_cut_write(&self.cut, directory, text, length, &size)
+        else:
+            with nogil:
+                error = atf_cut_write(&self.cut, directory, text, length, &size)
         if error:
             raise OutputError(f"{path}: the trace cannot be written: {os.strerror(error)}")
         return size

@@ -99,6 +99,7 @@ def run(side: str, tests: int, scratch: Path, report: Report) -> dict:
         command += ["-p", "atf.pytest_plugin", *ATF[side], "--atf-dir=out", "--atf-max-files=0"]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     env = {**os.environ, "PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    os.sync()  # what the side before wrote is not this one's business
     done = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, check=False)
     report.check(done.returncode == 0 and f"{tests} passed" in done.stdout, f"{side}: {done.stdout[-600:]}{done.stderr[-600:]}")
     took, used = json.loads((place / "took.json").read_text())
@@ -128,6 +129,7 @@ def slices(keeps: int, scratch: Path) -> list[float]:
         return number + 1
 
     recording, took = Slices(None, {"include": ["__main__"]}), []
+    os.sync()
     recording.begin()
     try:
         for number in range(keeps):

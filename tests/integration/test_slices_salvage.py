@@ -137,14 +137,14 @@ def test_a_process_that_goes_on(start, tmp_path):
     """FORBIDDEN: a salvaged trace with a hole that no GAP tells, or a producer that had to drop its newest records meanwhile."""
     program = start("flood")
     for turn in range(10):
-        kept = salvage(program.pid, tmp_path / str(turn), 3_000_000 if turn % 2 else None)
+        kept = salvage(program.pid, tmp_path / str(turn), 200_000 if turn % 2 else None)
         with atf.open(kept.path) as trace:
             assert trace.check() == []
             main_thread = next(thread for thread in trace.threads if thread.name == "MainThread")
-            assert set(main_thread.events["event_kind"][1:-1].tolist()) <= {1, 2, 8} and len(main_thread.events) > 10
+            assert set(main_thread.events["event_kind"][1:-1].tolist()) <= {1, 2, 8} and len(main_thread.events) > 2
             if turn % 2:
                 times = main_thread.events["timestamp_ns"]
-                assert times[-1] - times[0] <= 3_000_000
+                assert times[-1] - times[0] <= 200_000
     (session,) = runtime.sessions()
     from atf._core import segment
 
