@@ -97,8 +97,8 @@ static void free_runs(atf_run *runs, atf_detail_run *details)
 
 /* ---------------------------------------------------------------- what is gone
  * Of records below number `first`, which are not there, how many lay in the stretch: at least so many, and 0 only when none did. Marks tell
- * when each of the last rings that were taken back ended; the one in which the stretch begins counts as one record, and one in which it ends as none. When a producer went
- * on so fast meanwhile that no mark reaches back to `first`, nobody knows, and that is 1 as well.
+ * when each of the last rings that were taken back ended; the one in which the stretch begins counts as one record, and one in which it
+ * ends as none. When a producer went on so fast meanwhile that no mark reaches back to `first`, nobody knows, and that is 1 as well.
  * more: record `first` is in the stretch. */
 static uint64_t gone_from_rings(atf_cutter *k, const atf_slot *slot, const atf_stretch *w, uint64_t first, int more, uint64_t *until)
 {
@@ -195,6 +195,8 @@ static void take_slotless(atf_cutter *k, atf_cut *cut, const atf_stretch *w)
     uint64_t tail = atf_load_acquire64(&g->tail);
     for (uint64_t at = atf_load_relaxed64(&g->consumed); at < tail && !cut->no_memory; at++) {
         if (!cell_at(g, at, &cell)) continue;
+        uint64_t ns = atf_to_ns(&k->scale, cell.event.timestamp_ns);
+        if (ns < w->start_ns || ns > w->end_ns) continue; /* else every cell of a thread would look for its others in vain */
         atf_run *runs = NULL;
         uint32_t tid = cell.tid;
         uint64_t next = 0;
