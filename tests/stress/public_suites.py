@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from importlib import metadata
 from xml.etree import ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -29,6 +30,8 @@ PROJECTS = {
 }
 PYTEST = ("pytest==8.3.5", "pytest-xdist==3.6.1")  # newer ones refuse to collect some of these suites
 KINDS = {"failure": "failed", "error": "error", "skipped": "skipped"}
+INSTALLED = any(one.value == "atf.pytest_plugin" for one in metadata.entry_points(group="pytest11"))
+PLUGIN = [] if INSTALLED else ["-p", "atf.pytest_plugin"]
 WAYS = ("atf record", "--atf", "--atf -n 2")
 
 
@@ -80,7 +83,7 @@ def compare(name: str) -> bool:
     variables = environment(place, needs)
     tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *words]
     traces = WORK / "traces"
-    kept = [*tests, "--atf", f"--atf-dir={traces}"]
+    kept = [*tests, *PLUGIN, "--atf", f"--atf-dir={traces}"]
     ways = dict(zip(WAYS, ([sys.executable, "-m", "atf", "record", "--out", str(traces), "--", *tests], kept, [*kept, "-n", "2"])))
     status, plain, seconds, _ = outcomes(tests, place, variables)
     counts = {kind: list(plain.values()).count(kind) for kind in sorted(set(plain.values()))}
