@@ -1,7 +1,7 @@
 """What `pytest --atf` costs the test suites of well-known projects: each suite plain and with retain-on-failure, in turn, each run a process of
 its own from start to end. CPU time of the whole run beside wall time; every test must end alike.
 
-    python perf/real_suites.py [--project click more-itertools]      needs PyPI the first time; works below build/public-suites
+    python perf/real_suites.py [--project click attrs more-itertools]      needs PyPI the first time; works below build/public-suites
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _used() -> float:
 
 def main() -> int:
     made = parser(__doc__, rounds=7)
-    made.add_argument("--project", nargs="+", default=["click", "more-itertools"], choices=sorted(suites.PROJECTS))
+    made.add_argument("--project", nargs="+", default=["click", "attrs"], choices=sorted(suites.PROJECTS))
     options = parse(made)
     report = Report("real_suites", options)
     traced = [*suites.PLUGIN, "--atf", f"--atf-dir={suites.WORK / 'traces'}"]

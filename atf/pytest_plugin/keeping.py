@@ -47,7 +47,7 @@ class Keeper:
             "time": time.time(),
             "error": attempt.error,
             "worker": self.run.worker,
-            "path": os.path.relpath(kept.path, self.run.directory),
+            "path": kept.path[len(self.run.directory) + 1 :],
             "events": kept.events,
             "bytes": kept.bytes,
             "overwritten": kept.overwritten,

@@ -16,6 +16,8 @@ _CHANGES = 8  # of each kind that are shown
 
 def shown(path: str, start: str) -> str:
     """A path as it is best typed from a directory."""
+    if path.startswith(start + os.sep):
+        return path[len(start) + 1 :]
     relative = os.path.relpath(path, start)
     return path if relative.startswith("..") else relative
 
