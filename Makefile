@@ -49,7 +49,7 @@ demo: build ## record a real program from outside and show what happened in it
 	$(PY) -m atf tree $(DEMO) --function handle --max-depth 3
 	$(PY) -m atf spans $(DEMO) --status exception --function check --limit 3
 
-test: build ## the tests (about seven minutes on two cores)
+test: build ## the tests (about nine minutes on two cores)
 	$(PYTEST) -m "not stress"
 
 test-all: ## the tests on every CPython from 3.10 on that is found, each in .venvs/X.Y
