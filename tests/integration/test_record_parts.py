@@ -124,7 +124,7 @@ def test_every_part_is_a_trace_and_together_they_are_the_recording(tmp_path):
     with atf.open(parts[len(parts) // 2]) as trace:
         begun = [span.function.name for span in trace.spans() if not span.start_known]
         assert {"rounds", "worker", "main"} <= set(begun) and trace.info["lost"] == {}
-        assert {span.status for span in trace.spans(function="main")} == {"open"}
+        assert "open" in {span.status for span in trace.spans(function="main")}, "the child's may have ended in this part"
     assert f"{len(parts)} parts in" in run(tmp_path, "info", str(session)).stdout
     # The query server.
     with connect(tmp_path / "out") as client:
