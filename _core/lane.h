@@ -96,19 +96,25 @@ static inline uint32_t atf_lane_oldest_full(const atf_lane *l)
     return oldest;
 }
 
+/* Takes this FULL ring of the lane back. 0: the drain holds it, or it is the lane's no longer: since it was looked for, the drain has read
+ * it and another lane has borrowed and filled it. That came after our bit was cleared, which the acquire of the take-back makes
+ * visible. It stays that lane's, as it was. */
+static inline int atf_lane_take(const atf_lane *l, uint32_t i)
+{
+    atf_ring *r = atf_lane_ring(l, i);
+    if (!atf_ring_take_back(r)) return 0;
+    if (i < ATF_MAX_RINGS || atf_load_relaxed64(l->borrowed) >> (i - ATF_MAX_RINGS) & 1) return 1;
+    atf_ring_give_back(r);
+    return 0;
+}
+
 /* Drop-oldest. Fails when the drain holds all that are FULL. */
 static inline uint32_t atf_lane_take_oldest(const atf_lane *l)
 {
-    for (;;) {
-        uint32_t oldest = atf_lane_oldest_full(l);
-        if (oldest == ATF_NO_RING) return oldest;
-        atf_ring *r = atf_lane_ring(l, oldest);
-        if (!atf_ring_take_back(r)) continue;
-        if (oldest < ATF_MAX_RINGS || atf_load_relaxed64(l->borrowed) >> (oldest - ATF_MAX_RINGS) & 1) return oldest;
-        /* Since the scan the drain has read it and another lane has borrowed and filled it. That came after our bit was cleared, which
-         * the acquire of the take-back makes visible. It is that lane's, as it was. */
-        atf_ring_give_back(r);
-    }
+    uint32_t oldest;
+    do oldest = atf_lane_oldest_full(l);
+    while (oldest != ATF_NO_RING && !atf_lane_take(l, oldest));
+    return oldest;
 }
 
 /* ---- drain side ---- */

@@ -219,7 +219,8 @@ static void leave_ring(atf_thread *t, uint64_t seq)
     t->count = 0;
 }
 
-/* Drop-oldest; what is dropped leaves a mark, by which a reader knows from when it was. The mark is there before the ring is gone. */
+/* Drop-oldest; what is dropped leaves a mark, by which a reader knows from when it was. The mark is there before the ring is gone. It is for
+ * sessions without a drain, which lend no spare rings: what lies in one of these may be another thread's by now, and is not looked at. */
 static uint32_t take_oldest(atf_slot *s, const atf_lane *lane)
 {
     uint64_t k = atf_load_relaxed64(&s->taken_back);
@@ -228,11 +229,11 @@ static uint32_t take_oldest(atf_slot *s, const atf_lane *lane)
         uint32_t i = atf_lane_oldest_full(lane);
         if (i == ATF_NO_RING) return i;
         atf_ring *r = atf_lane_ring(lane, i);
-        const atf_event *events = (const atf_event *)((const char *)atf_current.global + r->offset);
         uint64_t n = atf_load_relaxed64(&r->head);
-        atf_store_relaxed64(&mark->ticks, n ? events[n - 1].timestamp_ns : 0);
+        const atf_event *after = (const atf_event *)((const char *)atf_current.global + r->offset) + n;
+        atf_store_relaxed64(&mark->ticks, n && i < ATF_MAX_RINGS ? after[-1].timestamp_ns : 0);
         atf_store_relaxed64(&mark->seq, atf_load_relaxed64(&r->first_seq) + n);
-        if (!atf_ring_take_back(r)) continue;
+        if (!atf_lane_take(lane, i)) continue;
         atf_store_release64(&s->taken_back, k + 1); /* pairs with the acquire of who reads the marks */
         return i;
     }
@@ -258,8 +259,7 @@ int atf_next_ring(atf_thread *t)
         if (!cells_full(atf_current.global)) return 0;
     }
     if (i == ATF_NO_RING && worth_waiting(c)) i = wait_free(t, &lane);
-    if (i == ATF_NO_RING) i = take_oldest(s, &lane);
-    if (i == ATF_NO_RING) return 0; /* every ring is in the drain's hands */
+    if (i == ATF_NO_RING && (i = take_oldest(s, &lane)) == ATF_NO_RING) return 0; /* every ring is in the drain's hands */
     activate(t, &lane, i, seq);
     return 1;
 }
