@@ -24,7 +24,7 @@ class Hangs:
         self._watch: Watch | None = None
         period_s = _faulthandler_timeout(tests.config)
         if period_s:
-            self._watch = Watch(period_s, self._still_there, _exits(tests.config))
+            self._watch = Watch(period_s, self._still_there)
 
     # ---- pytest-timeout
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
@@ -87,10 +87,10 @@ class Hangs:
 class Watch:
     """One thread for the whole run: it sleeps until the deadline of the test that runs. A test costs two assignments."""
 
-    def __init__(self, period_s: float, tell: Any, last_chance: bool):
+    def __init__(self, period_s: float, tell: Any):
         # Before faulthandler's own thread may end the process.
         self.period_s, self._sleep_s = period_s, period_s - min(period_s / 10, 0.5)
-        self._tell, self._last_chance = tell, last_chance
+        self._tell = tell
         self._deadline: float | None = None
         self.told = 0
         self._over = threading.Event()
@@ -107,9 +107,10 @@ class Watch:
         self._over.set()
 
     def _run(self) -> None:
-        if self._last_chance:  # no time for imports then
-            import atf.failure
-            import atf.trace  # noqa: F401
+        # No time for imports then; and faulthandler may crash on the frames of a thread that is still running Python code.
+        import atf.failure
+        import atf.trace  # noqa: F401
+
         # No nap is longer than a test may take, so that none that was armed meanwhile is slept over.
         while not self._over.wait(self._nap()):
             deadline = self._deadline
@@ -129,13 +130,6 @@ def _faulthandler_timeout(config: pytest.Config) -> float:
         return float(config.getini("faulthandler_timeout") or 0)
     except (ValueError, TypeError):
         return 0.0
-
-
-def _exits(config: pytest.Config) -> bool:
-    try:
-        return bool(config.getini("faulthandler_exit_on_timeout"))
-    except (KeyError, ValueError):  # pytest 8
-        return False
 
 
 def _write(handle: int, text: str) -> None:
